@@ -1,0 +1,155 @@
+"""The seam between the agent and any machine that code runs on.
+
+A sandbox is one isolated place with a work folder that the model's commands and edits happen in. Docker,
+bubblewrap and the unisolated local one share this protocol and one contract suite. What is left out: images
+(`sandbox.images`), limits as data (`sandbox.policy`) and everything that knows what a repository is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class CommandEnd(StrEnum):
+    EXITED = "exited"  # by itself; exit_code is its status (128 + n for a signal it got from elsewhere)
+    TIMEOUT = "timeout"  # the deadline passed; the whole process group was ended
+    IDLE = "idle"  # no output for idle_timeout seconds; the whole process group was ended
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What a command did. Output is both streams as they came, at most `max_output` bytes: head and tail."""
+
+    exit_code: int
+    head: bytes  # the first part of the output, all of it when nothing was dropped
+    tail: bytes  # the last part; empty when nothing was dropped
+    total_bytes: int  # length of the whole output
+    seconds: float
+    end: CommandEnd = CommandEnd.EXITED
+    output_file: str | None = None  # where in the sandbox the whole output lies, when some was dropped
+    still_running: tuple[int, ...] = ()  # background processes that the command left behind and that live on
+    cwd: str | None = None  # working directory at the command's end, for shell scripts
+
+    @property
+    def dropped_bytes(self) -> int:
+        return self.total_bytes - len(self.head) - len(self.tail)
+
+    @property
+    def output(self) -> bytes:
+        """Head and tail with a line between them that says how much is left out."""
+        if not self.dropped_bytes:
+            return self.head + self.tail
+        return self.head + b"\n[... %d bytes left out ...]\n" % self.dropped_bytes + self.tail
+
+
+class FileKind(StrEnum):
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    path: str
+    kind: FileKind
+    size: int
+    mode: int  # permission bits
+    mtime_ns: int
+
+
+DEFAULT_TIMEOUT = 120.0
+DEFAULT_MAX_OUTPUT = 64 * 1024
+
+
+class Sandbox(Protocol):
+    """One isolated machine. All paths are the sandbox's; relative ones start at `workdir`."""
+
+    @property
+    def kind(self) -> str:
+        """`docker`, `bubblewrap` or `none`."""
+        ...
+
+    @property
+    def workdir(self) -> str:
+        """Absolute path of the work folder inside the sandbox."""
+        ...
+
+    async def run(
+        self,
+        command: Sequence[str] | str,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_output: int = DEFAULT_MAX_OUTPUT,
+        stdin: bytes = b"",
+        idle_timeout: float | None = None,
+        keep_session: bool = False,
+    ) -> CommandResult:
+        """Run an argv, or a script with bash (sh where there is none), in a process group of its own.
+
+        `stdin` is given and then closed. With `keep_session` the working directory and exported variables of a
+        script are carried to the next such call. Never raises for what the command does.
+        """
+        ...
+
+    async def read(self, path: str, *, offset: int = 0, limit: int | None = None) -> bytes:
+        """Bytes of a regular file from `offset`, at most `limit`. Raises FileProblem."""
+        ...
+
+    async def write(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        """Replace or create a file atomically, parents included; keeps the mode of one that is there."""
+        ...
+
+    async def stat(self, path: str) -> FileInfo:
+        """What is at the path (symlinks not followed). Raises FileProblem when nothing is."""
+        ...
+
+    async def list(self, path: str, *, depth: int = 1, limit: int = 1000) -> list[FileInfo]:
+        """What lies below a directory, sorted by path, at most `limit` entries."""
+        ...
+
+    async def unpack(self, tar: bytes, path: str | None = None) -> None:
+        """Extract an uncompressed tar into a folder (default: the work folder), owned by the sandbox's user."""
+        ...
+
+    async def snapshot(self) -> str:
+        """Keep the work folder's present state; returns a name for `fork`."""
+        ...
+
+    async def fork(self, snapshot: str | None = None) -> Sandbox:
+        """A new sandbox of the same image and policy whose work folder is as in the snapshot (default: as now)."""
+        ...
+
+    async def close(self) -> None:
+        """End everything that runs in it and remove it. Safe to call twice."""
+        ...
+
+
+class SandboxError(Exception):
+    """The machine failed, not the command; the text says what happened, to what, and what to do next."""
+
+
+class SandboxUnavailable(SandboxError):
+    """This kind of sandbox can't be had on this machine."""
+
+
+class SandboxDied(SandboxError):
+    """The sandbox ended while it was needed (killed, out of memory, engine gone)."""
+
+
+class ImageProblem(SandboxError):
+    """The image isn't there or doesn't build."""
+
+
+class FileProblem(SandboxError):
+    """A file call that can't be done: nothing there, a directory, no permission, outside, no space."""
+
+    def __init__(self, message: str, *, path: str, errno_name: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.errno_name = errno_name  # ENOENT, EISDIR, EACCES, ENOSPC, EFBIG ...
