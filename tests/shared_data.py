@@ -1,0 +1,15 @@
+"""Where the shared real cases lie, next to the checkout, and the mark for tests that read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def needs_shared(test):  # type: ignore[no-untyped-def]
+    """Mark a test as `shared` and skip it where the shared cases are missing."""
+    skip = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no shared cases at {SHARED}")
+    return pytest.mark.shared(skip(test))
