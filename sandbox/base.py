@@ -78,6 +78,11 @@ class Sandbox(Protocol):
         """Absolute path of the work folder inside the sandbox."""
         ...
 
+    @property
+    def state_dir(self) -> str:
+        """Absolute path of a writable folder inside, outside the work folder, for our own files."""
+        ...
+
     async def run(
         self,
         command: Sequence[str] | str,
@@ -115,6 +120,13 @@ class Sandbox(Protocol):
 
     async def unpack(self, tar: bytes, path: str | None = None) -> None:
         """Extract an uncompressed tar into a folder (default: the work folder), owned by the sandbox's user."""
+        ...
+
+    async def fingerprint(self) -> str:
+        """A digest that differs whenever anything below the work folder (`.git` left out) was touched.
+
+        One stat per file, no process started: the cheap question before the dear one, what changed.
+        """
         ...
 
     async def snapshot(self) -> str:
