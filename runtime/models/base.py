@@ -7,7 +7,7 @@ One file per way lies beside this one. What is left out: prompts, tool calls and
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,6 +34,12 @@ class Sampling:
     repetition_penalty: float = 1.0
     max_new_tokens: int = 32_768
     seed: int | None = None
+
+    def limited_to(self, max_new_tokens: int) -> Sampling:
+        """The same parameters with at most so many new tokens."""
+        if max_new_tokens >= self.max_new_tokens:
+            return self
+        return replace(self, max_new_tokens=max_new_tokens)
 
 
 @dataclass(frozen=True, slots=True)

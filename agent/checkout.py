@@ -1,0 +1,155 @@
+"""The base commit of a run, in a bare repository of the run's own, and the scrubbed repository that a sandbox gets.
+
+What the model can see is the base commit and `HISTORY_DEPTH` commits before it: no later commit, no other
+branch, tag, remote, reflog or credential. The host never checks anything out: the sandbox gets a `.git` folder
+and checks out by itself. The bare repository also takes in the tree objects of the run's checkpoints.
+
+Left out: submodules and LFS objects (their pointers stay as they are; a note says so).
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.ends import InputProblem
+from agent.git import GitError, git, git_line
+
+HISTORY_DEPTH = 50
+BASE_REF = "refs/heads/main"
+_ANY_COMMIT = "git -c uploadpack.allowAnySHA1InWant=true -c safe.directory=* upload-pack"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where a run starts from."""
+
+    commit: str
+    tree: str
+    notes: tuple[str, ...] = ()
+
+
+async def local_commit(repository: Path, revision: str, *, allow_dirty: bool) -> str:
+    """The commit that a revision of the user's repository names. Reads only.
+
+    Raises InputProblem for a folder that is no repository, an unknown revision, or a dirty work tree.
+    """
+    try:
+        commit = await git_line("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", at=repository)
+    except GitError as error:
+        raise InputProblem(await _why_no_commit(repository, revision, error)) from None
+    bare = await git_line("rev-parse", "--is-bare-repository", at=repository) == "true"
+    if not (allow_dirty or bare) and (changed := await _tracked_changes(repository)):
+        raise InputProblem(
+            f"{repository} has uncommitted changes ({changed}): commit or stash them, "
+            "or pass --allow-dirty to start from the last commit without them"
+        )
+    return commit
+
+
+async def _why_no_commit(repository: Path, revision: str, error: GitError) -> str:
+    try:
+        await git("rev-parse", "--git-dir", at=repository)
+    except GitError:
+        return f"{repository} is not a git repository: run `git init`, add the files and commit them first"
+    if revision == "HEAD":
+        return f"{repository} has no commit yet: commit the files first"
+    return f"{repository} has no revision {revision!r} {error.stderr}".strip()
+
+
+async def _tracked_changes(repository: Path) -> str:
+    status = await git("status", "--porcelain=v1", "-z", "--untracked-files=no", at=repository)
+    names = [entry[3:].decode("utf-8", "replace") for entry in status.split(b"\0") if len(entry) > 3]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+async def take_base(bare: Path, source: str, commit: str | None, *, env: dict[str, str] | None = None) -> Base:
+    """Fetch a commit (default: the remote's HEAD) and the history before it into a new bare repository."""
+    await git("init", "--quiet", "--bare", "--initial-branch=main", str(bare))
+    local = ("--upload-pack", _ANY_COMMIT) if "://" not in source and Path(source).exists() else ()
+    where = f"file://{Path(source).resolve()}" if local else source
+    await git(
+        "fetch", "--quiet", "--no-tags", "--update-shallow", f"--depth={HISTORY_DEPTH}", *local,
+        where, f"{commit or 'HEAD'}:{BASE_REF}", at=bare, env=env, own_config=bool(local),
+    )  # fmt: skip
+    (bare / "FETCH_HEAD").unlink(missing_ok=True)
+    return await read_base(bare)
+
+
+async def read_base(bare: Path) -> Base:
+    """What `take_base` fetched."""
+    commit = await git_line("rev-parse", BASE_REF, at=bare)
+    tree = await git_line("rev-parse", f"{BASE_REF}^{{tree}}", at=bare)
+    return Base(commit, tree, await _notes(bare))
+
+
+async def _notes(bare: Path) -> tuple[str, ...]:
+    notes = []
+    listing = await git("ls-tree", "-r", "--full-tree", BASE_REF, at=bare)
+    modules = [line.split(b"\t", 1)[1] for line in listing.splitlines() if line.startswith(b"160000 ")]
+    if modules:
+        shown = b", ".join(modules[:5]).decode("utf-8", "replace")
+        notes.append(f"Submodules are not checked out: {shown}")
+    return tuple(notes)
+
+
+async def git_folder_tar(bare: Path) -> bytes:
+    """A tar with one scrubbed `.git` folder: base commit and its history, a neutral identity, nothing else."""
+    with tempfile.TemporaryDirectory(prefix="patchwright-") as scratch:
+        clean = Path(scratch) / ".git"
+        await git("init", "--quiet", "--bare", "--initial-branch=main", "--template=", str(clean))
+        await git(
+            "fetch", "--quiet", "--no-tags", "--update-shallow",
+            f"file://{bare.resolve()}", f"{BASE_REF}:{BASE_REF}", at=clean,
+        )  # fmt: skip
+        (clean / "FETCH_HEAD").unlink(missing_ok=True)
+        shutil.rmtree(clean / "logs", ignore_errors=True)
+        for key, value in {
+            "core.bare": "false",
+            "core.logAllRefUpdates": "false",
+            "user.name": "Patchwright",
+            "user.email": "patchwright@localhost",
+        }.items():
+            await git("config", key, value, at=clean)
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            tar.add(clean, arcname=".git", filter=_plain)
+        return buffer.getvalue()
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o755 if member.isdir() else 0o644
+    return member
+
+
+async def import_pack(bare: Path, pack: bytes) -> None:
+    """Take objects that came out of a sandbox into the run's repository, checked. Raises GitError."""
+    await git("unpack-objects", "-q", "--strict", at=bare, stdin=pack)
+
+
+async def export_pack(bare: Path, tree: str, base_tree: str) -> bytes:
+    """The objects of a tree that a checkout of the base doesn't have, as a pack."""
+    wanted = f"{tree}\n^{base_tree}\n".encode()
+    return await git("pack-objects", "--revs", "--stdout", "-q", at=bare, stdin=wanted)
+
+
+async def diff(bare: Path, base_tree: str, tree: str) -> str:
+    """The patch between two trees: new files in, binary-safe, the same on every machine."""
+    output = await git(
+        "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
+        "--src-prefix=a/", "--dst-prefix=b/", "--unified=3", base_tree, tree, at=bare,
+    )  # fmt: skip
+    return output.decode("utf-8", "surrogateescape")
+
+
+async def changed_files(bare: Path, base_tree: str, tree: str) -> list[tuple[str, str]]:
+    """(status letter, path) of each file that differs between two trees."""
+    output = await git("diff-tree", "-r", "-z", "--no-renames", "--name-status", base_tree, tree, at=bare)
+    fields = output.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    return list(zip(fields[::2], fields[1::2], strict=True))

@@ -1,0 +1,129 @@
+"""The loop: the model writes a turn, its calls are executed, their observations join the transcript, again.
+
+Everything here is appended to the event log before the next thing starts. Left out: what the tools do (`tools`),
+what is kept (`agent.session`), and what becomes of the diff (`agent.fix`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from dataclasses import dataclass
+
+from agent import limits, nudges
+from agent.ends import End, LoopEnded
+from agent.events import EventType
+from agent.session import Call, Session, TurnRecord
+from agent.worktree import Worktree
+from runtime.incremental_decode import IncrementalDecoder
+from runtime.models.base import Chunk, ContextExceeded, FinishReason, Model, ModelError, Sampling
+from runtime.tool_calls import ParsedTurn, ToolCallParser
+from sandbox.base import SandboxError
+from tools.base import Observation, Tool, ToolContext
+
+MIN_ROOM = 512  # tokens that must be left in the context for a turn to be worth asking for
+
+
+@dataclass(slots=True)
+class Agent:
+    """What a run works with; the session is what it works on."""
+
+    model: Model
+    sampling: Sampling
+    tools: dict[str, Tool]
+    worktree: Worktree
+    context: ToolContext
+
+
+async def run(agent: Agent, session: Session) -> LoopEnded:
+    """Go on from wherever the session is, until the run ends. Returns how it ended."""
+    try:
+        turn = session.open_turn  # a resumed run may have a turn that is not answered yet
+        while True:
+            turn = turn or await generate(agent, session)
+            for index in range(len(turn.observations), len(turn.calls)):
+                if turn.ended_by is None:
+                    await execute(agent, session, turn, index)
+            if turn.ended_by is not None:
+                raise LoopEnded(End.SUBMITTED, "the model submitted its work")
+            session.record_observed(turn.observations or [nudges.no_call(turn.problems)], nudge=not turn.calls)
+            turn = None
+    except LoopEnded as ended:
+        return ended
+    except SandboxError as error:
+        return LoopEnded(End.SANDBOX, str(error))
+
+
+async def generate(agent: Agent, session: Session) -> TurnRecord:
+    """Let the model write one turn, shown live as it comes."""
+    limits.check(session.limits, session.spent)
+    sampling = _fit(agent, session)
+    number, prompt = session.spent.steps, session.transcript.ids
+    session.log.append(EventType.TURN_STARTED, turn=number, prompt=len(prompt), max_new_tokens=sampling.max_new_tokens)
+    started, ids = time.monotonic(), list[int]()
+    try:
+        async with asyncio.timeout(session.limits.seconds - session.spent.seconds):
+            parsed, last = await _stream(agent, session, sampling, ids)
+    except (TimeoutError, ModelError) as error:
+        session.log.append(EventType.TURN_DROPPED, turn=number, ids=ids, why=str(error) or "time limit")
+        raise _end_of(error, session) from None
+    return session.record_turn(ids, parsed, last, time.monotonic() - started)
+
+
+async def _stream(agent: Agent, session: Session, sampling: Sampling, ids: list[int]) -> tuple[ParsedTurn, Chunk]:
+    tokenizer = agent.model.tokenizer
+    stops = {tokenizer.special("<|im_end|>"), tokenizer.special("<|endoftext|>")}
+    parser = ToolCallParser([tool.spec for tool in agent.tools.values()])
+    decoder = IncrementalDecoder(tokenizer)
+    last = Chunk(())
+    request = f"{session.log.run_id}-{session.spent.steps}"
+    async for last in agent.model.stream(session.transcript.ids, sampling, request_id=request):
+        ids.extend(last.ids)
+        for event in parser.feed(decoder.feed([i for i in last.ids if i not in stops])):
+            session.log.append(EventType.DELTA, event=event, tokens=len(ids))
+    for event in parser.feed(decoder.close()):
+        session.log.append(EventType.DELTA, event=event, tokens=len(ids))
+    return parser.close(finished=last.finish is FinishReason.STOP), last
+
+
+async def execute(agent: Agent, session: Session, turn: TurnRecord, index: int) -> None:
+    """Execute one call and keep what it did to the work tree."""
+    call = turn.calls[index]
+    left = session.limits.seconds - session.spent.seconds
+    session.log.append(EventType.CALL_STARTED, turn=turn.number, call=index, name=call.name, arguments=call.arguments)
+    started = time.monotonic()
+    agent.context.state = copy.deepcopy(session.tool_state)
+    try:
+        async with asyncio.timeout(left):
+            observation = await _answer(agent, call)
+            if observation.may_have_changed:
+                await agent.worktree.checkpoint()
+    except TimeoutError:
+        raise LoopEnded(End.TIME, f"the time limit came while {call.name} was running") from None
+    text = nudges.with_notes(observation.text, turn, index, limits.warning(session.limits, session.spent))
+    session.record_observation(
+        index, observation, text, agent.context.state, agent.worktree.tree, time.monotonic() - started
+    )
+
+
+async def _answer(agent: Agent, call: Call) -> Observation:
+    tool = agent.tools.get(call.name)
+    if tool is None:
+        return Observation(nudges.unknown_tool(call.name, list(agent.tools)), failed=True)
+    return await tool(agent.context, call.arguments)
+
+
+def _fit(agent: Agent, session: Session) -> Sampling:
+    """Sampling whose output fits into the context and the token limit."""
+    room = agent.model.context_length - len(session.transcript.ids)
+    if room < MIN_ROOM:
+        raise LoopEnded(End.CONTEXT, f"{room} tokens are left of {agent.model.context_length}")
+    most = min(agent.sampling.max_new_tokens, room, session.limits.tokens - session.spent.tokens)
+    return agent.sampling.limited_to(most)
+
+
+def _end_of(error: Exception, session: Session) -> LoopEnded:
+    if isinstance(error, TimeoutError):
+        return LoopEnded(End.TIME, f"the time limit of {session.limits.seconds:.0f} s came while the model was writing")
+    return LoopEnded(End.CONTEXT if isinstance(error, ContextExceeded) else End.MODEL, str(error))

@@ -1,0 +1,42 @@
+"""What the model is told besides what its tools answered: always inside a tool response, never as a user message.
+
+A user message in mid-run would make the chat format drop the thinking before it. Left out: the first prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.session import TurnRecord
+
+
+def no_call(problems: Sequence[tuple[int | None, str]]) -> str:
+    """The answer to a turn without a call."""
+    lines = ["No tool was called in this turn, so nothing was done."]
+    lines += [f"Problem: {message}" for _, message in problems]
+    lines.append(
+        "Go on by calling a tool. If the issue is solved, or if it cannot be solved, call submit: "
+        "nothing else ends the work."
+    )
+    return "\n".join(lines)
+
+
+def unknown_tool(name: str, known: Sequence[str]) -> str:
+    return f"Error: there is no tool called {name!r}. The tools are: {', '.join(known)}."
+
+
+def with_notes(text: str, turn: TurnRecord, index: int, warning: str | None) -> str:
+    """An observation with the problems of its call (and, on the last call, of the turn) and a limit's warning."""
+    last = index == len(turn.calls) - 1
+    notes = [
+        f"[note on the call's format: {message}]" for call, message in turn.problems if _belongs(call, index, last)
+    ]
+    if last and warning:
+        notes.append(warning)
+    return "\n".join([text, *notes])
+
+
+def _belongs(call: int | None, index: int, last: bool) -> bool:
+    return call == index or (last and call is None)

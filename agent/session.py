@@ -1,0 +1,174 @@
+"""The state of one run, all of which the event log can rebuild: transcript, tool state, work tree, what was spent.
+
+Each `record_*` method appends its event first and changes the state after, and `replay` does the same changes
+from the events of an earlier process, so a killed run goes on with the very ids and trees that it had.
+
+Left out: doing things (`agent.loop`), and the stages after the loop (`agent.fix`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.ends import End
+from agent.events import Event, EventLog, EventType
+from agent.limits import Limits, Spent
+
+if TYPE_CHECKING:
+    from runtime.models.base import Chunk
+    from runtime.tokenizer import Tokenizer
+    from runtime.tool_calls import ParsedTurn
+    from tools.base import Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One tool call of a turn, as it is executed and logged."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """A turn that the model wrote, and how far its calls are answered."""
+
+    number: int
+    calls: tuple[Call, ...]
+    problems: tuple[tuple[int | None, str], ...]  # (call that it belongs to, message)
+    observations: list[str] = field(default_factory=list)
+    ended_by: int | None = None  # the call that ended the run
+
+
+@dataclass(slots=True)
+class Session:
+    """A run in progress. `tree` is the work tree after the last answered call."""
+
+    log: EventLog
+    tokenizer: Tokenizer
+    limits: Limits
+    tree: str
+    spent: Spent = field(default_factory=Spent)
+    tool_state: dict[str, Any] = field(default_factory=dict)
+    open_turn: TurnRecord | None = None
+    submitted: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        from runtime.transcript import Transcript
+
+        self.transcript = Transcript(self.tokenizer)
+
+    # -- what happens ---------------------------------------------------------------------------------------
+
+    def record_prompt(self, messages: Sequence[Mapping[str, Any]], specs: Sequence[Mapping[str, Any]]) -> None:
+        from runtime.transcript import Prompt
+
+        prompt = Prompt(tuple(messages), tuple(specs))
+        ids = self.transcript.encode(prompt)
+        self.log.append(EventType.PROMPT, ids=list(ids), messages=list(messages), tools=list(specs))
+        self.transcript.append_ids("prompt", ids)
+
+    def record_turn(self, ids: Sequence[int], parsed: ParsedTurn, last: Chunk, seconds: float) -> TurnRecord:
+        """A finished turn. The ids go into the transcript exactly as the model wrote them."""
+        from runtime.transcript import Turn
+
+        whole = self.transcript.encode(Turn(tuple(ids), str(last.finish)))
+        event = self.log.append(
+            EventType.TURN,
+            turn=self.spent.steps,
+            ids=list(whole),
+            finish=last.finish,
+            reasoning=parsed.reasoning,
+            content=parsed.content,
+            calls=[{"name": call.name, "arguments": call.arguments} for call in parsed.calls],
+            problems=[{"call": p.call, "kind": p.kind, "message": p.message} for p in parsed.problems],
+            usage={
+                "prompt": last.usage.prompt_tokens,
+                "cached": last.usage.cached_tokens,
+                "completion": last.usage.completion_tokens or len(ids),
+            },
+            seconds=round(seconds, 3),
+            spent=round(self.spent.seconds, 3),
+        )
+        return self._take_turn(event)
+
+    def record_observation(
+        self, index: int, observation: Observation, text: str, state: Mapping[str, Any], tree: str, seconds: float
+    ) -> None:
+        event = self.log.append(
+            EventType.OBSERVATION,
+            turn=self.spent.steps - 1,
+            call=index,
+            text=text,
+            failed=observation.failed,
+            ends_run=observation.ends_run,
+            facts=dict(observation.data),
+            state=dict(state),
+            tree=tree,
+            seconds=round(seconds, 3),
+            spent=round(self.spent.seconds, 3),
+        )
+        self._take_observation(event)
+
+    def record_observed(self, texts: Sequence[str], nudge: bool) -> None:
+        """The answers to the open turn join the transcript."""
+        from runtime.transcript import Observations
+
+        ids = self.transcript.encode(Observations(tuple(texts)))
+        text = texts[0] if nudge else None
+        event = self.log.append(EventType.OBSERVED, turn=self.spent.steps - 1, ids=list(ids), nudge=text)
+        self._take_observed(event)
+
+    # -- the same changes, from the log ---------------------------------------------------------------------
+
+    def replay(self) -> None:
+        """Bring a fresh session to where the log's last event left it."""
+        for event in self.log.events:
+            match event.type:
+                case EventType.PROMPT:
+                    self.transcript.append_ids("prompt", tuple(event.data["ids"]))
+                case EventType.TURN:
+                    self._take_turn(event)
+                case EventType.OBSERVATION:
+                    self._take_observation(event)
+                case EventType.OBSERVED:
+                    self._take_observed(event)
+                case _:
+                    pass
+            if isinstance(spent := event.data.get("spent"), int | float):
+                self.spent.earlier_seconds = float(spent)
+
+    def _take_turn(self, event: Event) -> TurnRecord:
+        data = event.data
+        self.transcript.append_ids("turn", tuple(data["ids"]))
+        self.spent.steps += 1
+        self.spent.tokens += data["usage"]["completion"]
+        self.open_turn = TurnRecord(
+            number=data["turn"],
+            calls=tuple(Call(call["name"], call["arguments"]) for call in data["calls"]),
+            problems=tuple((problem["call"], problem["message"]) for problem in data["problems"]),
+        )
+        return self.open_turn
+
+    def _take_observation(self, event: Event) -> None:
+        assert self.open_turn is not None
+        data = event.data
+        self.tree = data["tree"]
+        self.tool_state = data["state"]
+        self.open_turn.observations.append(data["text"])
+        if data["ends_run"]:
+            self.open_turn.ended_by = data["call"]
+            self.submitted = data["facts"]
+
+    def _take_observed(self, event: Event) -> None:
+        self.transcript.append_ids("observations", tuple(event.data["ids"]))
+        self.spent.nudges = self.spent.nudges + 1 if event.data["nudge"] is not None else 0
+        self.open_turn = None
+
+    @property
+    def loop_end(self) -> End | None:
+        """How the loop ended, if it has."""
+        event = self.log.last(EventType.LOOP_ENDED)
+        return End(event.data["end"]) if event else None

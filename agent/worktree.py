@@ -1,0 +1,127 @@
+"""The work tree inside a sandbox: filled from the run's repository, kept as git tree objects as it changes.
+
+Git runs inside the sandbox with a repository and an index of our own beside the work folder, so that neither
+what the model does to `.git` nor the user's settings change what is kept. Objects come out as a pack and go into
+the run's bare repository. Cost: one stat per file after each call that may have changed something; git runs only
+when a stat differs.
+
+Left out: ignored files. They are not part of a patch, and a restored work tree doesn't have them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from agent import checkout
+from agent.checkout import Base
+from agent.git import GitError
+from sandbox.base import Sandbox, SandboxError
+
+MAX_PACK = 256 * 1024 * 1024  # bytes of changed content that one checkpoint may hold
+_GIT_TIMEOUT = 600.0
+
+
+class WorktreeProblem(SandboxError):
+    """The work tree can't be set up, kept or restored."""
+
+
+class Worktree:
+    """One sandbox's work folder and what was last seen of it."""
+
+    def __init__(self, sandbox: Sandbox, bare: Path, base: Base) -> None:
+        self._sandbox = sandbox
+        self._bare = bare
+        self._base = base
+        self._fingerprint = ""
+        self.tree = base.tree
+
+    @property
+    def _git(self) -> str:
+        state = self._sandbox.state_dir
+        settings = " ".join(
+            f"-c {setting}"
+            for setting in (
+                "core.autocrlf=false", "core.fsmonitor=false", "core.hooksPath=/dev/null",
+                "core.excludesFile=/dev/null", "gc.auto=0", "safe.directory='*'", "core.fileMode=true",
+                "core.untrackedCache=false", "advice.addEmbeddedRepo=false",
+            )
+        )  # fmt: skip
+        return (
+            f"GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_DIR={shlex.quote(state)}/git "
+            f"GIT_INDEX_FILE={shlex.quote(state)}/index GIT_WORK_TREE={shlex.quote(self._sandbox.workdir)} "
+            f"git {settings}"
+        )
+
+    async def _run(self, script: str, what: str, *, max_output: int = 64 * 1024) -> str:
+        result = await self._sandbox.run(script, cwd=self._sandbox.workdir, timeout=_GIT_TIMEOUT, max_output=max_output)
+        text = result.output.decode("utf-8", "replace").strip()
+        if result.exit_code or result.end != "exited":
+            raise WorktreeProblem(f"{what} failed in the sandbox ({result.end}, {result.exit_code}): {text[-800:]}")
+        return text
+
+    async def fill(self) -> None:
+        """Put the base commit's checkout into the empty work folder."""
+        await self._sandbox.unpack(await checkout.git_folder_tar(self._bare))
+        state = shlex.quote(self._sandbox.state_dir)
+        work = shlex.quote(self._sandbox.workdir)
+        await self._run(
+            "command -v git >/dev/null || { echo 'the image has no git: add it'; exit 127; }\n"
+            "git -c core.hooksPath=/dev/null checkout --quiet --force main -- || exit\n"
+            f"git init --quiet --bare --template= {state}/git || exit\n"
+            f"mkdir -p {state}/git/objects/info && echo {work}/.git/objects > {state}/git/objects/info/alternates\n"
+            f"cp .git/shallow {state}/git/shallow 2>/dev/null\n"
+            f"{self._git} read-tree {self._base.tree} && {self._git} update-index -q --refresh; true",
+            "the checkout",
+        )
+        self._fingerprint = await self._sandbox.fingerprint()
+        self.tree = self._base.tree
+
+    async def checkpoint(self) -> bool:
+        """Keep the work tree as a tree object in the run's repository. True when `tree` changed.
+
+        Raises WorktreeProblem, e.g. when more changed than a checkpoint may hold.
+        """
+        fingerprint = await self._sandbox.fingerprint()
+        if fingerprint == self._fingerprint:
+            return False
+        tree = (await self._run(f"{self._git} add -A && {self._git} write-tree", "keeping the work tree"))[-40:]
+        if tree != self.tree:
+            await self._export(tree)
+        self._fingerprint = fingerprint
+        changed, self.tree = tree != self.tree, tree
+        return changed
+
+    async def _export(self, tree: str) -> None:
+        pack = f"{self._sandbox.state_dir}/pack"
+        size = await self._run(
+            f"printf '%s\\n' {tree} ^{self.tree} ^{self._base.tree} | {self._git} pack-objects --revs --stdout -q "
+            f"> {shlex.quote(pack)} && wc -c < {shlex.quote(pack)}",
+            "packing the change",
+        )
+        if int(size) > MAX_PACK:
+            raise WorktreeProblem(
+                f"the change holds {int(size) >> 20} MiB, more than the {MAX_PACK >> 20} MiB that are kept: "
+                "remove large files from the work tree or ignore them"
+            )
+        try:
+            await checkout.import_pack(self._bare, await self._sandbox.read(pack, limit=MAX_PACK))
+        except GitError as error:
+            raise WorktreeProblem(f"what came out of the sandbox is no sound git data: {error.stderr}") from None
+
+    async def restore(self, tree: str) -> None:
+        """Make the work tree as in a kept tree object. Call after `fill`."""
+        if tree != self._base.tree:
+            pack = f"{self._sandbox.state_dir}/restore.pack"
+            await self._sandbox.write(pack, await checkout.export_pack(self._bare, tree, self._base.tree))
+            await self._run(
+                f"{self._git} unpack-objects -q < {shlex.quote(pack)} && {self._git} read-tree --reset -u {tree}",
+                "restoring the work tree",
+            )
+        self._fingerprint = await self._sandbox.fingerprint()
+        self.tree = tree
+
+    async def diff(self) -> str:
+        """The patch as it would be extracted now."""
+        await self.checkpoint()
+        return await checkout.diff(self._bare, self._base.tree, self.tree)
