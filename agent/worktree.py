@@ -121,6 +121,13 @@ class Worktree:
         self._fingerprint = await self._sandbox.fingerprint()
         self.tree = tree
 
+    async def switch(self, tree: str) -> None:
+        """Make the work tree as in a kept tree, and remove every file that is in none, ignored ones too."""
+        await self._run(
+            f"{self._git} clean -ffdxq && {self._git} read-tree --reset -u {self._base.tree}", "cleaning up"
+        )
+        await self.restore(tree)
+
     async def diff(self) -> str:
         """The patch as it would be extracted now."""
         await self.checkpoint()

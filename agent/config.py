@@ -1,0 +1,69 @@
+"""What a repository may say about itself, in `.patchwright.toml` of the base commit: a safe subset of the settings.
+
+    [sandbox]
+    image = "my/image:tag"        # or: dockerfile = "path/Dockerfile"
+    setup = "pip install -e ."    # run once when the image is made
+    [test]
+    command = "pytest -q"         # fails before the fix or stays green
+    timeout = 600                 # seconds
+
+Nothing in it can reach the host, the network during a run, the model or the limits. Left out: the user's own
+settings, which are flags and environment variables.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.ends import InputProblem
+from agent.git import GitError, git
+
+CONFIG_FILE = ".patchwright.toml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SandboxSection(_Strict):
+    """Where the repository's commands can run."""
+
+    image: str | None = None
+    dockerfile: str | None = None
+    setup: str | None = None
+
+
+class TestSection(_Strict):
+    """How the repository is tested."""
+
+    command: str | None = None
+    timeout: float = Field(default=900.0, gt=0, le=7200, strict=False)
+
+
+class RepositoryConfig(_Strict):
+    sandbox: SandboxSection = SandboxSection()
+    test: TestSection = TestSection()
+
+
+def parse_config(text: str) -> RepositoryConfig:
+    """Raises InputProblem that names the setting."""
+    try:
+        return RepositoryConfig.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise InputProblem(f"{CONFIG_FILE} is not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputProblem(f"{CONFIG_FILE}: {where}: {first['msg']} (see docs/configuration.md)") from None
+
+
+async def read_config(bare: Path, commit: str) -> RepositoryConfig:
+    """The settings of a commit; the defaults when it has none."""
+    try:
+        text = await git("cat-file", "blob", f"{commit}:{CONFIG_FILE}", at=bare)
+    except GitError:
+        return RepositoryConfig()
+    return parse_config(text.decode("utf-8", "replace"))
