@@ -180,8 +180,7 @@ def _split_thinking(content: str) -> tuple[str, str]:
     before, mark, _ = content.partition(THINK_CLOSE)
     if not mark:
         return "", content
-    reasoning = before.rstrip("\n").rpartition(THINK_OPEN)[2].lstrip("\n")
-    return reasoning, content.rpartition(THINK_CLOSE)[2].lstrip("\n")
+    return before.rpartition(THINK_OPEN)[2], content.rpartition(THINK_CLOSE)[2].lstrip("\n")
 
 
 def _tool_turn(messages: Sequence[Any], index: int, content: str) -> str:

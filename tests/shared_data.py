@@ -16,4 +16,5 @@ AnyTest = TypeVar("AnyTest", bound=Callable[..., Any])
 def needs_shared(test: AnyTest) -> AnyTest:
     """Mark a test as `shared` and skip it where the shared cases are missing."""
     skip = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no shared cases at {SHARED}")
-    return pytest.mark.shared(skip(test))
+    marked: AnyTest = pytest.mark.shared(skip(test))
+    return marked

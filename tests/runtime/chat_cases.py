@@ -69,9 +69,7 @@ def fresh(value: Any) -> Any:
     return value
 
 
-def rarely(
-    usual: st.SearchStrategy[Any], odd: st.SearchStrategy[Any], one_in: int = 30
-) -> st.SearchStrategy[Any]:
+def rarely(usual: st.SearchStrategy[Any], odd: st.SearchStrategy[Any], one_in: int = 30) -> st.SearchStrategy[Any]:
     return st.integers(1, one_in).flatmap(lambda draw: odd if draw == one_in else usual)
 
 
@@ -102,19 +100,13 @@ good_parts = (
     | st.fixed_dictionaries({"type": st.just("image"), "image": texts})
     | st.fixed_dictionaries({"type": st.just("image_url"), "image_url": st.just({"url": "data:"})})
     | st.fixed_dictionaries({"type": st.just("video"), "video": texts})
-    | st.sampled_from(
-        [{"type": "image"}, {"type": "video"}, {"text": "only"}, {"image": None}, {"text": None}]
-    )
+    | st.sampled_from([{"type": "image"}, {"type": "video"}, {"text": "only"}, {"image": None}, {"text": None}])
 )
 odd_parts = (
     texts
     | oddities
-    | with_some(
-        {}, {"type": st.sampled_from(["text", "image", "audio", None]), "text": values, "video": values}
-    )
-    | st.sampled_from(
-        [("image",), ("text",), ["video"], {"text"}, {"type": "video_url", "video_url": "x"}, {}]
-    )
+    | with_some({}, {"type": st.sampled_from(["text", "image", "audio", None]), "text": values, "video": values})
+    | st.sampled_from([("image",), ("text",), ["video"], {"text"}, {"type": "video_url", "video_url": "x"}, {}])
     | st.builds(AsObject, st.fixed_dictionaries({"type": st.just("image")}))
 )
 part_lists = st.lists(rarely(good_parts, odd_parts, 25), max_size=4)
@@ -123,9 +115,7 @@ contents = st.one_of(
     texts,
     texts,
     part_lists,
-    rarely(
-        part_lists.map(tuple) | st.none(), part_lists.map(OnceOnly) | oddities | st.just({"text": "x"}), 5
-    ),
+    rarely(part_lists.map(tuple) | st.none(), part_lists.map(OnceOnly) | oddities | st.just({"text": "x"}), 5),
 )
 arguments = rarely(
     st.dictionaries(names, values, max_size=4),
@@ -134,17 +124,10 @@ arguments = rarely(
 functions = with_some({"name": rarely(names, oddities)}, {"arguments": arguments})
 calls = rarely(
     st.fixed_dictionaries({"type": st.just("function"), "function": functions}) | functions,
-    st.builds(AsObject, functions)
-    | oddities
-    | st.sampled_from([{}, {"function": None}, {"function": {}}, "ab", []]),
+    st.builds(AsObject, functions) | oddities | st.sampled_from([{}, {"function": None}, {"function": {}}, "ab", []]),
 )
 call_lists = st.lists(calls, max_size=3)
-odd_calls = (
-    call_lists.map(tuple)
-    | call_lists.map(OnceOnly)
-    | oddities
-    | st.sampled_from(["", "ab", {}, {"name": "x"}])
-)
+odd_calls = call_lists.map(tuple) | call_lists.map(OnceOnly) | oddities | st.sampled_from(["", "ab", {}, {"name": "x"}])
 # A text with thinking in it, as clients without `reasoning_content` send it.
 thinking_contents = st.builds("{}<think>{}</think>{}".format, texts, texts, texts)
 

@@ -24,7 +24,7 @@ from tests.runtime import chat_cases
 from tests.shared_data import SHARED, needs_shared
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "chat"
-USER = {"role": "user", "content": "Fix it."}
+USER: dict[str, Any] = {"role": "user", "content": "Fix it."}
 BASH = {
     "type": "function",
     "function": {
@@ -86,6 +86,51 @@ def test_equals_the_official_template_or_refuses_with_it() -> None:
     compare()
     assert accepted >= 1000, f"too few conversations that the template accepts: {accepted}"
     assert refused >= 50, f"too few conversations that the template refuses: {refused}"
+
+
+ODD_MESSAGES: list[Any] = [
+    {"role": "user", "content": chat_cases.Shouting("a straße ")},
+    {"role": "user", "content": [{"text": chat_cases.Shouting("a")}, {"text": 3}, "some text", ("text",)]},
+    {"role": "user", "content": chat_cases.OnceOnly([{"text": "seen only by the first reading"}])},
+    {"role": "user", "content": ()},
+    {"role": "user", "content": b""},
+    {"role": "user", "content": b"x"},
+    chat_cases.AsObject(role="user", content="an object"),
+    {"role": "assistant", "reasoning_content": chat_cases.Colour.RED, "content": "</think>"},
+    {"role": "assistant", "content": "</think>\n  indented"},
+    {"role": "assistant", "content": "a<think>b<think>\n c \n</think>d</think>\n\n e"},
+    {"role": "assistant", "tool_calls": ({"name": "f", "arguments": {"x": chat_cases.Shouting("ab")}},)},
+    {"role": "assistant", "tool_calls": [{"name": chat_cases.Colour.RED, "arguments": {}}]},
+    {"role": "assistant", "tool_calls": {"name": "f"}},
+    {"role": "assistant", "tool_calls": "f"},
+    {"role": "assistant", "tool_calls": 1},
+    {"role": "assistant", "tool_calls": chat_cases.OnceOnly()},
+    {"role": "assistant", "content": "x", "tool_calls": chat_cases.OnceOnly([{"name": "f"}, {"name": "g"}])},
+    {"role": "assistant", "tool_calls": [{"function": None, "name": "f"}]},
+    {"role": "assistant", "tool_calls": [{"name": "f", "arguments": []}]},
+    {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"n": float("nan"), "i": 10**40}}]},
+    {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"n": 10**5000}}]},
+    {"role": "tool", "content": None},
+    {"role": "tool"},
+    {"role": "system", "content": "late"},
+    chat_cases.Colour.RED,
+    None,
+]
+
+
+@needs_shared
+@pytest.mark.parametrize("place", ["first", "last", "alone"])
+@pytest.mark.parametrize("message", ODD_MESSAGES, ids=range(len(ODD_MESSAGES)))
+def test_an_odd_message_is_read_as_the_template_reads_it(message: Any, place: str) -> None:
+    messages = {"first": [message, USER], "last": [USER, message], "alone": [message]}[place]
+    flags: dict[str, Any] = {"enable_thinking": True, "preserve_thinking": False, "add_generation_prompt": True}
+    try:
+        expected = official_template()(messages=chat_cases.fresh(messages), **flags)
+    except Exception:  # noqa: BLE001 - the template refuses in many ways: its error, TypeError, ...
+        with pytest.raises(ChatFormatError):
+            render(chat_cases.fresh(messages), **flags)
+    else:
+        assert render(chat_cases.fresh(messages), **flags) == expected
 
 
 def agent_run() -> list[dict[str, Any]]:
@@ -158,7 +203,7 @@ def test_thinking_after_the_last_query_is_always_kept() -> None:
         USER,
         {"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": [{"name": "f"}]},
     ]
-    responses = {"role": "user", "content": " <tool_response>\nx\n</tool_response>\n"}
+    responses: dict[str, Any] = {"role": "user", "content": " <tool_response>\nx\n</tool_response>\n"}
     shown = "<think>\nr\n</think>\n\na\n\n<tool_call>\n<function=f>\n</function>\n</tool_call><|im_end|>"
     assert shown in render([*turns, responses], preserve_thinking=False)
     assert "<think>\nr" not in render([*turns, USER], preserve_thinking=False)
