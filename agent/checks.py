@@ -104,7 +104,7 @@ async def plan(
 
     seen = {command.text: command.tree for command in _commands(events)}
     if reproduction and reproduction.strip():
-        await add(CheckSource.SUBMITTED, reproduction, seen.get(reproduction, _last_tree(events)))
+        await add(CheckSource.SUBMITTED, reproduction, seen.get(reproduction))
     for command, failed_on in flipped(events, tree):
         await add(CheckSource.INFERRED, command, failed_on)
     if config.test.command:
@@ -112,12 +112,6 @@ async def plan(
     if near := await near_tests(bare, tree, [path for status, path in changed if status != "D"]):
         await add(CheckSource.NEAR, _pytest(near))
     return list(found.values())
-
-
-def _last_tree(events: Iterable[Event]) -> str | None:
-    """The work tree with the most in it that the model may have written for itself: before its last call but one."""
-    trees = [event.data["tree"] for event in events if event.type is EventType.OBSERVATION]
-    return trees[-1] if trees else None
 
 
 async def _vanished(bare: Path, base_tree: str, seen_on: str, final_tree: str) -> list[str]:

@@ -65,8 +65,7 @@ async def verify(
             try:
                 clean = Worktree(before, bare, base)
                 await clean.fill()
-                for check in checks:
-                    verdicts.append(await _check(log, check, (before, clean), (after, worktree)))
+                verdicts = [await _check(log, check, (before, clean), (after, worktree)) for check in checks]
             finally:
                 await before.close()
         return Verification(applies, tuple(verdicts))
@@ -121,9 +120,7 @@ def _facts(result: CommandResult) -> dict[str, object]:
 
 def judge(before: CommandResult, after: CommandResult) -> Verdict:
     """The verdict on one command's two results."""
-    if CommandEnd.EXITED not in (before.end, after.end) or after.end is not CommandEnd.EXITED:
-        return Verdict.UNCLEAR
-    if after.exit_code == _NO_SUCH_COMMAND:
+    if after.end is not CommandEnd.EXITED or after.exit_code == _NO_SUCH_COMMAND:
         return Verdict.UNCLEAR
     failed_before = before.exit_code != 0 or before.end is not CommandEnd.EXITED
     if after.exit_code == 0:

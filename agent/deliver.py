@@ -1,0 +1,90 @@
+"""Handing a patch over: a file, a branch, or the user's work tree; each only when asked for.
+
+A branch is added without touching the user's checkout or index. Left out: pull requests.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from agent import checkout
+from agent.checkout import Base
+from agent.ends import InputProblem, Outcome, RunProblem
+from agent.git import GitError, git, git_line
+
+
+async def check_branch(repository: Path | None, branch: str) -> None:
+    """Raises InputProblem for a branch that can't be made, before any work is spent on it."""
+    if repository is None:
+        raise InputProblem("--branch needs a local repository: clone it first, or use --out FILE")
+    try:
+        await git("check-ref-format", "--branch", branch)
+    except GitError:
+        raise InputProblem(f"{branch!r} is no name that git allows for a branch") from None
+    try:
+        await git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", at=repository)
+    except GitError:
+        return
+    raise InputProblem(f"{repository} already has a branch {branch!r}: choose another name or delete it")
+
+
+def check_out(file: Path) -> None:
+    """Raises InputProblem for a file that can't be written, before any work is spent on it."""
+    folder = file.expanduser().absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputProblem(f"{file} can't be written: {folder} is no folder that you may write to")
+    if file.is_dir():
+        raise InputProblem(f"{file} is a folder: --out names the patch's file")
+
+
+async def to_branch(bare: Path, base: Base, tree: str, repository: Path, branch: str, message: str) -> str:
+    """Commit the tree on top of the base and fetch it into the user's repository as a branch. Returns the commit."""
+    identity = await _identity(repository)
+    commit = (
+        await git("commit-tree", tree, "-p", base.commit, "-F", "-", at=bare, stdin=message.encode(), env=identity)
+    ).decode().strip()  # fmt: skip
+    await git("update-ref", f"refs/heads/patchwright/{commit[:12]}", commit, at=bare)
+    try:
+        await git(
+            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow", f"file://{bare.resolve()}",
+            f"refs/heads/patchwright/{commit[:12]}:refs/heads/{branch}", at=repository,
+        )  # fmt: skip
+    except GitError as error:
+        raise RunProblem(Outcome.STORAGE, f"the branch {branch!r} could not be added: {error.stderr}") from None
+    return commit
+
+
+async def _identity(repository: Path) -> dict[str, str]:
+    """The user's git identity, as commits in their repository would have it, else a neutral one."""
+    found = {}
+    for key, fallback in (("name", "Patchwright"), ("email", "patchwright@localhost")):
+        try:
+            value = await git_line("config", f"user.{key}", at=repository, own_config=False)
+        except GitError:
+            value = fallback
+        for role in ("AUTHOR", "COMMITTER"):
+            found[f"GIT_{role}_{key.upper()}"] = value or fallback
+    return found
+
+
+async def to_worktree(repository: Path, patch: Path) -> None:
+    """Apply the patch to the user's checkout: all of it or nothing. Raises RunProblem."""
+    try:
+        await git("apply", "--whitespace=nowarn", str(patch.resolve()), at=repository)
+    except GitError as error:
+        raise RunProblem(
+            Outcome.STORAGE,
+            f"the patch does not apply to {repository} as it is now: {error.stderr}. It lies in {patch}",
+        ) from None
+
+
+def to_file(patch: str, file: Path) -> None:
+    file.expanduser().write_bytes(patch.encode("utf-8", "surrogateescape"))
+
+
+async def commit_message(bare: Path, base: Base, tree: str, issue: str, summary: str, run: str) -> str:
+    """Subject from the issue's first line, then what the model said it changed."""
+    subject = next((line.strip(" #") for line in issue.splitlines() if line.strip(" #")), "Solve the issue")
+    files = await checkout.changed_files(bare, base.tree, tree)
+    return f"{subject[:72]}\n\n{summary.strip()}\n\n{len(files)} file(s) changed by Patchwright run {run}.\n"

@@ -1,0 +1,305 @@
+"""The use case: an issue and a repository in, a verified patch out; and going on with a run that was cut off.
+
+`fix` and `resume` share one path, `_Run.go`, whose stages each look into the log for what is already done.
+Left out: several attempts and choosing among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import checkout, checks, config, deliver, loop, machine, prompts, runs, verify
+from agent.checkout import Base
+from agent.ends import EXIT_CODES, End, InputProblem, LoopEnded, Outcome, RunProblem, outcome_of
+from agent.events import EventLog, EventLogError, EventType, Listener
+from agent.request import FixRequest
+from agent.runs import RunFolder
+from agent.session import Session
+from agent.sources import issues, repositories
+from agent.worktree import Worktree
+from sandbox.base import Sandbox, SandboxError
+
+if TYPE_CHECKING:
+    from runtime.models.base import Model
+
+
+@dataclass(frozen=True, slots=True)
+class FixResult:
+    """What a run came to."""
+
+    run: str
+    outcome: Outcome
+    message: str
+    patch: Path | None
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.outcome]
+
+
+async def fix(request: FixRequest, listeners: tuple[Listener, ...] = ()) -> FixResult:
+    """Solve one issue. Raises RunProblem when nothing could be started; every later end is a result."""
+    repository = await repositories.resolve(request.repository)
+    if request.delivery.branch:
+        await deliver.check_branch(repository.folder, request.delivery.branch)
+    if request.delivery.apply and not repository.folder:
+        raise InputProblem("--apply needs a local repository: clone it first, or use --out FILE")
+    if request.delivery.out:
+        deliver.check_out(Path(request.delivery.out))
+    issue = await issues.resolve(request.issue, slug=repository.slug)
+    folder = runs.new_run()
+    try:
+        base = await repositories.fetch_base(
+            repository, folder.repository, request.revision, allow_dirty=request.allow_dirty
+        )
+        await config.read_config(folder.repository, base.commit)
+        log = EventLog(folder.events, listeners)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    log.append(
+        EventType.RUN_STARTED,
+        run=folder.id,
+        request=request.to_json(),
+        repository={"url": repository.url, "folder": str(repository.folder) if repository.folder else None},
+        issue={"text": issue.text, "source": issue.source},
+        base={"commit": base.commit, "tree": base.tree, "notes": list(base.notes)},
+        versions=_versions(),
+    )
+    return await _Run(folder, log, request, repository.folder, issue.text, base).go()
+
+
+async def resume(
+    name: str, listeners: tuple[Listener, ...] = (), change: Callable[[FixRequest], FixRequest] = lambda same: same
+) -> FixResult:
+    """Go on with a run. `change` may raise its limits or name another model. Raises RunProblem."""
+    folder = runs.find_run(name)
+    try:
+        log = EventLog(folder.events, listeners)
+    except EventLogError as error:
+        raise InputProblem(str(error)) from None
+    started = log.last(EventType.RUN_STARTED)
+    if started is None:
+        log.close()
+        raise InputProblem(f"run {folder.id} was cut off before it had begun: start it again with `agent fix`")
+    data = started.data
+    resumed = log.last(EventType.RUN_RESUMED)
+    request = change(FixRequest.from_json((resumed or started).data["request"]))
+    ended = log.last(EventType.RUN_ENDED)
+    if ended and not _can_go_on(Outcome(ended.data["outcome"]), request, (resumed or started).data["request"]):
+        log.close()
+        patch = folder.patch if folder.patch.exists() else None
+        return FixResult(folder.id, Outcome(ended.data["outcome"]), ended.data["message"], patch)
+    log.append(EventType.RUN_RESUMED, request=request.to_json(), versions=_versions())
+    base = Base(data["base"]["commit"], data["base"]["tree"], tuple(data["base"]["notes"]))
+    source = data["repository"]["folder"]
+    return await _Run(folder, log, request, Path(source) if source else None, data["issue"]["text"], base).go()
+
+
+def _can_go_on(outcome: Outcome, request: FixRequest, before: dict[str, Any]) -> bool:
+    """An ended run goes on when it stopped for a reason outside the work, or when its limits were raised."""
+    if outcome in (Outcome.MODEL, Outcome.SANDBOX, Outcome.STORAGE, Outcome.INTERRUPTED):
+        return True
+    return outcome is Outcome.LIMIT and request.to_json()["limits"] != before["limits"]
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {
+        "patchwright": version("patchwright"),
+        "python": platform.python_version(),
+        "prompts": prompts.prompt_fingerprint(),
+    }
+
+
+class _Run:
+    """One run from its start or from wherever an earlier process left it."""
+
+    def __init__(
+        self, folder: RunFolder, log: EventLog, request: FixRequest, source: Path | None, issue: str, base: Base
+    ) -> None:
+        self.folder = folder
+        self.log = log
+        self.request = request
+        self.source = source
+        self.issue = issue
+        self.base = base
+
+    async def go(self) -> FixResult:
+        """All stages. Whatever ends the run is written to the log, as far as the disk allows."""
+        try:
+            try:
+                return await self._stages()
+            except asyncio.CancelledError:
+                return self._end(Outcome.INTERRUPTED, f"interrupted; `agent resume {self.folder.id}` goes on")
+            except SandboxError as error:
+                return self._end(Outcome.SANDBOX, str(error))
+            except RunProblem as error:
+                return self._end(error.outcome, str(error))
+        except OSError as error:
+            raise RunProblem(
+                Outcome.STORAGE,
+                f"the run's folder {self.folder.path} can't be written ({error.strerror}): make room, "
+                f"then `agent resume {self.folder.id}` goes on",
+            ) from None
+        finally:
+            self.log.close()
+
+    async def _stages(self) -> FixResult:
+        settings = await config.read_config(self.folder.repository, self.base.commit)
+        end, message, tree = await self._loop(settings)
+        if end in (End.MODEL, End.SANDBOX):
+            await self._keep_patch(tree)
+            return self._end(outcome_of(end, has_patch=False, verified=False), message)
+        patch = await self._keep_patch(tree)
+        verified = bool(patch) and await self._verify(settings, tree, patch)
+        if patch:
+            await self._deliver(tree, patch)
+        outcome = outcome_of(end, has_patch=bool(patch), verified=verified)
+        return self._end(outcome, message)
+
+    # -- the loop -------------------------------------------------------------------------------------------
+
+    async def _loop(self, settings: config.RepositoryConfig) -> tuple[End, str, str]:
+        """(how the loop ended, what was seen, the tree it left)."""
+        if done := self._finished_loop():
+            return done
+        model = await self._connect()
+        try:
+            place = await self._machine(settings)
+            sandbox = await place.open()
+            try:
+                ended, tree = await self._run_loop(model, sandbox)
+            finally:
+                await sandbox.close()
+        finally:
+            await model.close()
+        self.log.append(EventType.LOOP_ENDED, end=ended.end, message=str(ended), tree=tree)
+        return ended.end, str(ended), tree
+
+    def _finished_loop(self) -> tuple[End, str, str] | None:
+        """The loop's end if nothing was resumed after it that should run it again."""
+        event = self.log.last(EventType.LOOP_ENDED)
+        if event is None or End(event.data["end"]) is not End.SUBMITTED:
+            ended = self.log.last(EventType.RUN_ENDED)
+            if event is None or (ended is not None and ended.seq > event.seq):
+                return None
+        return End(event.data["end"]), event.data["message"], event.data["tree"]
+
+    async def _connect(self) -> Model:
+        from runtime.models.base import ModelError
+        from runtime.models.connect import connect
+        from runtime.models.retry import Retrying
+
+        try:
+            model = await connect(self.request.model)
+        except ModelError as error:
+            raise RunProblem(Outcome.MODEL, str(error)) from None
+        return Retrying(model, on_retry=lambda why, wait: self._retry(why, wait))
+
+    def _retry(self, why: str, wait: float) -> None:
+        self.log.append(EventType.MODEL_RETRY, why=why, wait=round(wait, 2))
+
+    async def _machine(self, settings: config.RepositoryConfig) -> machine.Machine:
+        if opened := self.log.last(EventType.SANDBOX_OPENED):
+            return machine.Machine(opened.data["kind"], opened.data["image"], self.folder.id)
+        place = await machine.prepare(
+            self.request.sandbox, self.request.image, settings, self.folder.repository, self.folder.id, self._progress
+        )
+        self.log.append(EventType.SANDBOX_OPENED, kind=place.kind, image=place.image)
+        return place
+
+    def _progress(self, text: str) -> None:
+        self.log.append(EventType.PROGRESS, text=text)
+
+    async def _run_loop(self, model: Model, sandbox: Sandbox) -> tuple[LoopEnded, str]:
+        from tools import standard_tools
+        from tools.base import ToolContext, tool_name
+
+        session = Session(self.log, model.tokenizer, self.request.limits, self.base.tree)
+        session.replay()
+        worktree = Worktree(sandbox, self.folder.repository, self.base)
+        await worktree.fill()
+        if session.tree != self.base.tree:
+            await worktree.restore(session.tree)
+        if cwd := session.tool_state.get("cwd"):
+            await sandbox.run(["true"], cwd=cwd, keep_session=True)
+        tools = {tool_name(tool): tool for tool in standard_tools()}
+        context = ToolContext(sandbox, self.folder.blobs, worktree.diff)
+        if not len(session.transcript.ids):
+            task = prompts.task_prompt(self.issue, workdir=sandbox.workdir, notes=self.base.notes)
+            messages = [
+                {"role": "system", "content": prompts.system_prompt()},
+                {"role": "user", "content": task},
+            ]
+            session.record_prompt(messages, [tool.spec for tool in tools.values()])
+        agent = loop.Agent(model, self.request.sampling, tools, worktree, context)
+        ended = await loop.run(agent, session)
+        return ended, await self._last_tree(worktree, session, ended)
+
+    async def _last_tree(self, worktree: Worktree, session: Session, ended: LoopEnded) -> str:
+        """The tree that the loop left: a call that a limit cut off may have changed something too."""
+        if ended.end is End.SANDBOX:
+            return session.tree
+        try:
+            await worktree.checkpoint()
+        except SandboxError:
+            return session.tree
+        return worktree.tree
+
+    # -- after the loop -------------------------------------------------------------------------------------
+
+    async def _keep_patch(self, tree: str) -> str:
+        if tree == self.base.tree:
+            return ""
+        return await verify.extract(self.log, self.folder.repository, self.base, tree, self.folder.patch)
+
+    async def _verify(self, settings: config.RepositoryConfig, tree: str, patch: str) -> bool:
+        submitted = self._submission()
+        commands = await checks.plan(
+            self.folder.repository, self.base, tree, self.log.events, settings, submitted.get("reproduction")
+        )
+        place = await self._machine(settings)
+        result = await verify.verify(self.log, self.folder.repository, self.base, tree, patch, commands, place.open)
+        self.log.append(
+            EventType.VERIFIED, verified=result.verified, applies=result.applies, verdicts=list(result.verdicts)
+        )
+        return result.verified
+
+    def _submission(self) -> dict[str, Any]:
+        for event in reversed(self.log.of_type(EventType.OBSERVATION)):
+            if event.data["ends_run"]:
+                return dict(event.data["facts"])
+        return {}
+
+    async def _deliver(self, tree: str, patch: str) -> None:
+        wanted, bare = self.request.delivery, self.folder.repository
+        if wanted.out:
+            deliver.to_file(patch, Path(wanted.out))
+            self.log.append(EventType.DELIVERED, out=wanted.out)
+        if wanted.branch and self.source and not self._delivered("branch"):
+            summary = str(self._submission().get("summary", ""))
+            message = await deliver.commit_message(bare, self.base, tree, self.issue, summary, self.folder.id)
+            commit = await deliver.to_branch(bare, self.base, tree, self.source, wanted.branch, message)
+            self.log.append(EventType.DELIVERED, branch=wanted.branch, commit=commit)
+        if wanted.apply and self.source and not self._delivered("applied"):
+            await deliver.to_worktree(self.source, self.folder.patch)
+            self.log.append(EventType.DELIVERED, applied=str(self.source))
+
+    def _delivered(self, key: str) -> bool:
+        return any(key in event.data for event in self.log.of_type(EventType.DELIVERED))
+
+    def _end(self, outcome: Outcome, message: str) -> FixResult:
+        self.log.append(EventType.RUN_ENDED, outcome=outcome, exit_code=EXIT_CODES[outcome], message=message)
+        patch = self.folder.patch if self.folder.patch.exists() else None
+        return FixResult(self.folder.id, outcome, message, patch)
+
+
+__all__ = ["FixRequest", "FixResult", "checkout", "fix", "replace", "resume"]
