@@ -10,11 +10,11 @@ import asyncio
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import checkout, checks, config, deliver, loop, machine, prompts, runs, verify
+from agent import checks, config, deliver, loop, machine, prompts, runs, verify
 from agent.checkout import Base
 from agent.ends import EXIT_CODES, End, InputProblem, LoopEnded, Outcome, RunProblem, outcome_of
 from agent.events import EventLog, EventLogError, EventType, Listener
@@ -161,7 +161,7 @@ class _Run:
         patch = await self._keep_patch(tree)
         verified = bool(patch) and await self._verify(settings, tree, patch)
         if patch:
-            await self._deliver(tree, patch)
+            await self._deliver(tree, patch, verified)
         outcome = outcome_of(end, has_patch=bool(patch), verified=verified)
         return self._end(outcome, message)
 
@@ -279,7 +279,8 @@ class _Run:
                 return dict(event.data["facts"])
         return {}
 
-    async def _deliver(self, tree: str, patch: str) -> None:
+    async def _deliver(self, tree: str, patch: str, verified: bool) -> None:
+        """A file and a branch take any patch; the user's own work tree only a verified one."""
         wanted, bare = self.request.delivery, self.folder.repository
         if wanted.out:
             deliver.to_file(patch, Path(wanted.out))
@@ -289,7 +290,7 @@ class _Run:
             message = await deliver.commit_message(bare, self.base, tree, self.issue, summary, self.folder.id)
             commit = await deliver.to_branch(bare, self.base, tree, self.source, wanted.branch, message)
             self.log.append(EventType.DELIVERED, branch=wanted.branch, commit=commit)
-        if wanted.apply and self.source and not self._delivered("applied"):
+        if wanted.apply and verified and self.source and not self._delivered("applied"):
             await deliver.to_worktree(self.source, self.folder.patch)
             self.log.append(EventType.DELIVERED, applied=str(self.source))
 
@@ -300,6 +301,3 @@ class _Run:
         self.log.append(EventType.RUN_ENDED, outcome=outcome, exit_code=EXIT_CODES[outcome], message=message)
         patch = self.folder.patch if self.folder.patch.exists() else None
         return FixResult(self.folder.id, outcome, message, patch)
-
-
-__all__ = ["FixRequest", "FixResult", "checkout", "fix", "replace", "resume"]

@@ -1,0 +1,126 @@
+"""`agent runs`: what runs there are, what happened in one, its patch, its log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from agent.runs import RunFolder
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def runs(ctx: click.Context) -> None:
+    """List runs, show them, take their patches and logs."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_runs)
+
+
+def _find(name: str) -> RunFolder:
+    from agent.ends import EXIT_CODES, RunProblem
+    from agent.runs import find_run
+
+    try:
+        return find_run(name)
+    except RunProblem as problem:
+        click.echo(f"Error: {problem}", err=True)
+        sys.exit(EXIT_CODES[problem.outcome])
+
+
+def _facts(run: RunFolder) -> dict[str, Any]:
+    from agent.events import EventLogError, EventType, read_events
+
+    facts: dict[str, Any] = {"run": run.id, "outcome": None, "steps": 0, "tokens": 0, "issue": "", "base": ""}
+    try:
+        for event in read_events(run.events):
+            match event.type:
+                case EventType.RUN_STARTED:
+                    facts["issue"] = event.data["issue"]["text"].strip().splitlines()[0][:80]
+                    facts["base"] = event.data["base"]["commit"]
+                case EventType.TURN:
+                    facts["steps"] += 1
+                    facts["tokens"] += event.data["usage"]["completion"]
+                case EventType.RUN_ENDED:
+                    facts["outcome"] = event.data["outcome"]
+                case EventType.RUN_RESUMED:
+                    facts["outcome"] = None
+                case _:
+                    pass
+    except EventLogError as error:
+        facts["outcome"] = f"unreadable: {error}"
+    return facts
+
+
+@runs.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array.")
+def list_runs(as_json: bool = False) -> None:
+    """All runs, the oldest first."""
+    from agent.runs import all_runs
+
+    found = [_facts(run) for run in all_runs()]
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    if not found:
+        click.echo("no runs yet: `agent fix REPO ISSUE` starts one")
+    for facts in found:
+        outcome = facts["outcome"] or "not ended"
+        click.echo(
+            f"{facts['run']}  {outcome:<14} {facts['steps']:>4} steps {facts['tokens']:>8} tokens  {facts['issue']}"
+        )
+
+
+@runs.command()
+@click.argument("run", default="last")
+@click.option("--json", "as_json", is_flag=True, help="The events, one JSON object a line.")
+def show(run: str, as_json: bool) -> None:
+    """What happened in RUN (an id, a part of one, or `last`)."""
+    from agent.events import read_events
+    from cli.view import PlainView, _print_json
+
+    view = _print_json if as_json else PlainView()
+    for event in read_events(_find(run).events):
+        view(event)
+
+
+@runs.command()
+@click.argument("run", default="last")
+@click.option("--json", "as_json", is_flag=True, help="An object with run and patch.")
+def diff(run: str, as_json: bool) -> None:
+    """The patch of RUN on standard output."""
+    folder = _find(run)
+    if not folder.patch.exists():
+        click.echo(f"Error: run {folder.id} has no patch: `agent runs show {folder.id}` says why", err=True)
+        sys.exit(4)
+    patch = folder.patch.read_bytes()
+    if as_json:
+        click.echo(json.dumps({"run": folder.id, "patch": patch.decode("utf-8", "replace")}))
+    else:
+        sys.stdout.buffer.write(patch)
+
+
+@runs.command()
+@click.argument("run", default="last")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to make.  [default: the run's id]")
+@click.option("--json", "as_json", is_flag=True, help="Say where as JSON.")
+def export(run: str, out: Path | None, as_json: bool) -> None:
+    """Copy RUN's log, patch and messages into a folder that can be handed on."""
+    from agent.trajectory import messages_of
+
+    folder = _find(run)
+    target = out or Path(folder.id)
+    if target.exists():
+        click.echo(f"Error: {target} is there already: choose another folder with --out", err=True)
+        sys.exit(6)
+    target.mkdir(parents=True)
+    for file in (folder.events, folder.patch):
+        if file.exists():
+            shutil.copy2(file, target)
+    (target / "messages.json").write_text(json.dumps(messages_of(folder.events), indent=1, ensure_ascii=False))
+    click.echo(json.dumps({"run": folder.id, "folder": str(target)}) if as_json else f"exported to {target}")
