@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agent.ends import EXPLANATIONS, Outcome
@@ -66,48 +67,42 @@ class Totals:
         spent = int(time.monotonic() - self.started)
         return (
             f"step {self.step} | {self.prompt} tokens in, {self.written} out, {share} | "
-            f"{spent // 60}:{spent % 60:02d} | {self.doing}"
+            f"{spent // 60}:{spent % 60:02d}" + (f" | {self.doing}" if self.doing else "")
         )
 
 
-def describe(event: Event, totals: Totals) -> list[tuple[str, str]]:
-    """(style, line) for an event that is worth showing; styles are names in `STYLES`."""
-    data = event.data
-    match event.type:
-        case EventType.RUN_STARTED:
-            return [
-                ("head", f"run {data['run']}"),
-                ("note", f"base {data['base']['commit'][:12]}, {data['issue']['source']}"),
-            ]
-        case EventType.RUN_RESUMED:
-            return [("head", "resumed")]
-        case EventType.SANDBOX_OPENED:
-            return [("note", f"sandbox {data['kind']}, image {data['image']}")]
-        case EventType.PROGRESS:
-            return [("note", data["text"])]
-        case EventType.TURN:
-            return _turn(data)
-        case EventType.OBSERVATION:
-            return [("failed" if data["failed"] else "observation", line) for line in _short(data["text"])]
-        case EventType.OBSERVED:
-            return [("failed", line) for line in _short(data["nudge"])] if data["nudge"] else []
-        case EventType.MODEL_RETRY:
-            return [("failed", f"model: {data['why']}; again in {data['wait']} s")]
-        case EventType.TURN_DROPPED:
-            return [("failed", f"turn dropped: {data['why']}")]
-        case EventType.LOOP_ENDED:
-            return [("head", f"{data['end']}: {data['message']}"), ("note", totals.line().rsplit(" | ", 1)[0])]
-        case EventType.PATCH:
-            return [("head", f"patch: {', '.join(f'{status} {path}' for status, path in data['files'])}")]
-        case EventType.CHECK:
-            return _check(data)
-        case EventType.DELIVERED:
-            return [("note", "delivered: " + ", ".join(f"{key} {value}" for key, value in data.items()))]
-        case _:
-            return []
+Line = tuple[str, str]  # (name in `STYLES`, text)
 
 
-def _turn(data: dict[str, Any]) -> list[tuple[str, str]]:
+def describe(event: Event, totals: Totals) -> list[Line]:
+    """The lines of an event that is worth showing."""
+    if event.type is EventType.LOOP_ENDED:
+        totals.doing = ""
+        return [("head", f"{event.data['end']}: {event.data['message']}"), ("note", totals.line())]
+    shown = _SHOWN.get(event.type)
+    return shown(event.data) if shown else []
+
+
+def _started(data: dict[str, Any]) -> list[Line]:
+    return [
+        ("head", f"run {data['run']}"),
+        ("note", f"base {data['base']['commit'][:12]}, issue from {data['issue']['source']}"),
+    ]
+
+
+def _observation(data: dict[str, Any]) -> list[Line]:
+    return [("failed" if data["failed"] else "observation", line) for line in _short(data["text"])]
+
+
+def _observed(data: dict[str, Any]) -> list[Line]:
+    return [("failed", line) for line in _short(data["nudge"])] if data["nudge"] else []
+
+
+def _patch(data: dict[str, Any]) -> list[Line]:
+    return [("head", "patch: " + ", ".join(f"{status} {path}" for status, path in data["files"]))]
+
+
+def _turn(data: dict[str, Any]) -> list[Line]:
     lines = [("thinking", line) for line in (data["reasoning"] or "").strip().splitlines()]
     lines += [("content", line) for line in data["content"].strip().splitlines()]
     for call in data["calls"]:
@@ -117,7 +112,7 @@ def _turn(data: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _check(data: dict[str, Any]) -> list[tuple[str, str]]:
+def _check(data: dict[str, Any]) -> list[Line]:
     if data["kind"] == "apply":
         passed = data["passed"]
         text = "the patch applies to a clean checkout" if passed else "the patch does NOT apply to a clean checkout"
@@ -127,6 +122,22 @@ def _check(data: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (style, f"{data['verdict']}: {_short(data['command'])[0]} (exit {before} without the patch, {after} with it)")
     ]
+
+
+_SHOWN: dict[EventType, Callable[[dict[str, Any]], list[Line]]] = {
+    EventType.RUN_STARTED: _started,
+    EventType.RUN_RESUMED: lambda data: [("head", "resumed")],
+    EventType.SANDBOX_OPENED: lambda data: [("note", f"sandbox {data['kind']}, image {data['image']}")],
+    EventType.PROGRESS: lambda data: [("note", data["text"])],
+    EventType.TURN: _turn,
+    EventType.OBSERVATION: _observation,
+    EventType.OBSERVED: _observed,
+    EventType.MODEL_RETRY: lambda data: [("failed", f"model: {data['why']}; again in {data['wait']} s")],
+    EventType.TURN_DROPPED: lambda data: [("failed", f"turn dropped: {data['why']}")],
+    EventType.PATCH: _patch,
+    EventType.CHECK: _check,
+    EventType.DELIVERED: lambda data: [("note", "delivered: " + ", ".join(f"{k} {v}" for k, v in data.items()))],
+}
 
 
 def _short(text: str) -> list[str]:
