@@ -1,0 +1,43 @@
+# What each target does is said by `make help`. Every target does its own set-up and can be run again.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+help:            ## Show the targets
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+demo:            ## Fix the example repository with the tiny demo model, in a sandbox
+	@scripts/setup.sh demo
+	@scripts/demo.sh
+
+test:            ## Lint, types, import rules, and every test that needs no torch (needs 5 minutes, 0.3 GB)
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n auto -m "not torch and not replay" $(PYTEST_ARGS)
+
+test-all: test   ## The rest: real weights, replays of recorded runs on real projects, the whole demo
+	@scripts/setup.sh test-all
+	$(BIN)/python -m pytest -n auto -m "torch or replay" $(PYTEST_ARGS)
+
+lint:            ## Formatting, lint, strict types, import rules, generated docs
+	@scripts/setup.sh test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/docs.py --check
+
+docs:            ## Write the generated parts of the docs
+	@scripts/setup.sh test
+	$(BIN)/python scripts/docs.py
+
+bench:           ## Run the benchmarks and print their tables
+	@scripts/setup.sh bench
+	$(BIN)/python benchmarks/run.py
+
+lock:            ## Resolve the requirement lists again
+	@scripts/setup.sh test
+	scripts/lock.sh
+
+.PHONY: help demo test test-all lint docs bench lock
