@@ -62,12 +62,12 @@ def base_tar(of: Recipe | None = None, *, report: Report = silent, force: bool =
     return target
 
 
-def base_tree(of: Recipe | None = None, *, report: Report = silent, force: bool = False) -> Path:
+def base_tree(of: Recipe | None = None, *, report: Report = silent) -> Path:
     """The base image as a folder, for bubblewrap to mount read-only as `/`. Built when it isn't there."""
     of = of or recipe()
     folder = images_dir()
     target = folder / f"base-{of.digest}"
-    tar = base_tar(of, report=report, force=force)
+    tar = base_tar(of, report=report)
     with locked(folder, of.digest, report):
         if target.is_dir() and target.stat().st_mtime >= tar.stat().st_mtime:
             return target
@@ -91,15 +91,20 @@ def find_base_tree(of: Recipe | None = None) -> Path | None:
     return target if target.is_dir() else None
 
 
-def base_image(client: DockerClient, of: Recipe | None = None, *, report: Report = silent, force: bool = False) -> str:
-    """The base image's tag in a Docker engine, imported when it isn't there; also tagged `latest`."""
+def base_image(
+    client: DockerClient, of: Recipe | None = None, *, report: Report = silent, replace: bool = False
+) -> str:
+    """The base image's tag in a Docker engine, imported when it isn't there; also tagged `latest`.
+
+    With `replace` the cached tar takes the place of an image that is there.
+    """
     of = of or recipe()
     tag = f"{BASE_REPOSITORY}:{of.digest}"
-    if not force and find_image(client, tag) is not None:
+    if not replace and find_image(client, tag) is not None:
         return tag
-    tar = base_tar(of, report=report, force=force)
+    tar = base_tar(of, report=report)
     with locked(images_dir(), f"{of.digest}-docker", report), step("importing into Docker", report):
-        if force or find_image(client, tag) is None:
+        if replace or find_image(client, tag) is None:
             _import(client, tar, of)
     return tag
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandbox.base import ImageProblem, SandboxUnavailable
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
 
 LABEL = "org.patchwright.image"  # on every image that we make; its value is `base` or `environment`
 _SECONDS = 900  # an engine on a busy disk takes minutes for one import
+
+
+@dataclass(frozen=True, slots=True)
+class OwnImage:
+    """An image of ours in an engine. `kind` is `base` or `environment`."""
+
+    id: str
+    kind: str
+    tags: tuple[str, ...]
+    bytes: int
 
 
 def connect() -> DockerClient:
@@ -42,3 +53,10 @@ def find_image(client: DockerClient, tag: str) -> Image | None:
         raise ImageProblem(
             f"Docker can't look at the image {tag}: {error}.\nTry: the name as `docker images` has it."
         ) from error
+
+
+def own_images(client: DockerClient) -> list[OwnImage]:
+    """The images in the engine that we made, base images first."""
+    found = client.images.list(filters={"label": LABEL})
+    own = [OwnImage(str(i.id), i.labels.get(LABEL, ""), tuple(i.tags), int(i.attrs.get("Size", 0))) for i in found]
+    return sorted(own, key=lambda image: (image.kind, image.tags))
