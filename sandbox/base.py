@@ -17,6 +17,8 @@ class CommandEnd(StrEnum):
     EXITED = "exited"  # by itself; exit_code is its status (128 + n for a signal it got from elsewhere)
     TIMEOUT = "timeout"  # the deadline passed; the whole process group was ended
     IDLE = "idle"  # no output for idle_timeout seconds; the whole process group was ended
+    MEMORY = "memory"  # the sandbox's memory limit was reached and something of the command was killed for it
+    CANCELLED = "cancelled"  # the caller gave up; nobody sees this one but a log
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class CommandResult:
     seconds: float
     end: CommandEnd = CommandEnd.EXITED
     output_file: str | None = None  # where in the sandbox the whole output lies, when some was dropped
+    output_file_complete: bool = True  # False: the file, too, holds only the output's two ends, and says so
     still_running: tuple[int, ...] = ()  # background processes that the command left behind and that live on
     cwd: str | None = None  # working directory at the command's end, for shell scripts
 
@@ -54,7 +57,7 @@ class FileKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    path: str
+    path: str  # absolute
     kind: FileKind
     size: int
     mode: int  # permission bits
@@ -115,7 +118,7 @@ class Sandbox(Protocol):
         ...
 
     async def list(self, path: str, *, depth: int = 1, limit: int = 1000) -> list[FileInfo]:
-        """What lies below a directory, sorted by path, at most `limit` entries."""
+        """What lies below a directory, sorted by path components, at most `limit` entries; links not followed."""
         ...
 
     async def unpack(self, tar: bytes, path: str | None = None) -> None:

@@ -1,0 +1,359 @@
+"""The sandbox protocol's verbs over a channel to a guest; the same for every kind of sandbox.
+
+A kind only brings a `Machine` (something that can be ended and asked why it ended) and a way to open another one.
+Left out: everything that differs between containers, namespaces and a plain process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from sandbox.base import (
+    DEFAULT_MAX_OUTPUT,
+    DEFAULT_TIMEOUT,
+    CommandEnd,
+    CommandResult,
+    FileInfo,
+    FileKind,
+    FileProblem,
+    Sandbox,
+    SandboxDied,
+)
+from sandbox.channel import MAX_DATA, Channel, Frame, Message, ProtocolBroken, guest_source
+from sandbox.owner import is_gone, owner
+from sandbox.policy import (
+    ANSWER_GRACE,
+    FILE_TIMEOUT,
+    KILL_GRACE,
+    MIB,
+    OPEN_TIMEOUT,
+    SandboxSpec,
+)
+
+READ_CHUNK = 4 * MIB
+MAX_READ = 1024 * MIB
+MAX_ENTRIES = 20_000
+UNPACK_TIMEOUT = 600.0
+SNAPSHOTS = "patchwright-snapshots-"
+
+
+class Machine(Protocol):
+    """What a guest runs in."""
+
+    @property
+    def kind(self) -> str: ...
+
+    async def stop(self) -> None:
+        """End everything in it at once and remove it. Safe to call twice."""
+        ...
+
+    async def post_mortem(self) -> str:
+        """Why it ended, as far as the machine around it knows; empty when it doesn't."""
+        ...
+
+
+class GuestSandbox:
+    """A `Sandbox`; see `sandbox.base` for what its methods promise."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        channel: Channel,
+        spec: SandboxSpec,
+        *,
+        workdir: str,
+        state_dir: str,
+        reopen: Callable[[SandboxSpec], Awaitable[Sandbox]],
+        warning: str | None = None,
+    ) -> None:
+        self._machine = machine
+        self._channel = channel
+        self._reopen = reopen
+        self._snapshots: tempfile.TemporaryDirectory[str] | None = None
+        self._burying: asyncio.Task[None] | None = None
+        self._closed = False
+        self.spec = spec
+        self.workdir = workdir
+        self.state_dir = state_dir
+        self.warning = warning  # what a user must know about this kind, e.g. that it doesn't isolate
+        self.facts: Message = {}  # what the guest said about itself: python, shell, uid
+        channel.died = self._on_death
+
+    @property
+    def kind(self) -> str:
+        return self._machine.kind
+
+    async def start(self, config: Message, program: bytes = b"") -> None:
+        """Hand the guest its source and its settings; returns when it has answered."""
+        message = {"workdir": self.workdir, "state_dir": self.state_dir, **config}
+        self._channel.stream.write(guest_source())
+        try:
+            self.facts, _ = await self._call(message, program, within=OPEN_TIMEOUT)
+        except FileProblem as error:
+            raise SandboxDied(f"The {self.kind} sandbox did not start: {error}.") from error
+        done = self.facts.get("done", {})
+        if program and not (isinstance(done, dict) and done.get("seccomp") and done.get("private")):
+            raise SandboxDied(
+                "The guest could not close itself off (seccomp or prctl refused), so nothing may run there. "
+                "Use an image whose python3 has ctypes and a kernel with seccomp."
+            )
+
+    # -- life and death
+
+    def _on_death(self, reason: str) -> None:
+        self._burying = asyncio.ensure_future(self._bury(reason))
+
+    async def _bury(self, reason: str) -> None:
+        words = self._channel.errors.decode("utf-8", "replace").strip()
+        why = "it was closed" if self._closed else (await self._machine.post_mortem() or reason)
+        self._channel.reason = why + (f"; its last words: {words[-1000:]}" if words and not self._closed else "")
+        self._channel.fail_pending(SandboxDied(f"The {self.kind} sandbox has ended: {self._channel.reason}."))
+        await self._machine.stop()
+
+    async def _call(
+        self,
+        message: Message,
+        payload: bytes | memoryview = b"",
+        *,
+        within: float = FILE_TIMEOUT,
+        sink: Callable[[bytes], None] | None = None,
+    ) -> Frame:
+        try:
+            return await self._channel.call(message, payload, within=within, sink=sink)
+        except TimeoutError:
+            self._channel.ended(f"its guest did not answer within {within:.0f} s")
+            if self._burying is not None:
+                await asyncio.shield(self._burying)
+            raise SandboxDied(f"The {self.kind} sandbox has ended: {self._channel.reason}.") from None
+
+    async def close(self) -> None:
+        self._closed = True
+        self._channel.ended("it was closed")
+        if self._burying is not None:
+            await asyncio.shield(self._burying)
+        await self._machine.stop()
+        if self._snapshots is not None:
+            self._snapshots.cleanup()
+            self._snapshots = None
+
+    async def __aenter__(self) -> GuestSandbox:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    # -- commands
+
+    async def run(
+        self,
+        command: Sequence[str] | str,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_output: int = DEFAULT_MAX_OUTPUT,
+        stdin: bytes = b"",
+        idle_timeout: float | None = None,
+        keep_session: bool = False,
+    ) -> CommandResult:
+        if not 0 <= max_output <= MAX_DATA // 2:
+            raise ValueError(f"max_output must be between 0 and {MAX_DATA // 2} bytes, not {max_output}")
+        message: Message = {
+            "op": "run",
+            "timeout": timeout,
+            "grace": KILL_GRACE,
+            "max_output": max_output,
+            "keep_session": keep_session,
+        }
+        if isinstance(command, str):
+            message["script"] = command
+        else:
+            message["argv"] = list(command)
+        if cwd is not None:
+            message["cwd"] = cwd
+        if env:
+            message["env"] = dict(env)
+        if idle_timeout is not None:
+            message["idle_timeout"] = idle_timeout
+        answer, data = await self._call(message, stdin, within=timeout + KILL_GRACE + ANSWER_GRACE)
+        with self._checking():
+            return _result(answer, data, max_output)
+
+    @contextlib.contextmanager
+    def _checking(self) -> Iterator[None]:
+        """An answer that doesn't fit its call ends the sandbox: whoever speaks there is not our guest."""
+        try:
+            yield
+        except (ProtocolBroken, KeyError, TypeError, ValueError) as error:
+            self._channel.ended(f"its guest broke the protocol ({error})")
+            raise SandboxDied(f"The {self.kind} sandbox has ended: {self._channel.reason}.") from error
+
+    # -- files
+
+    async def read(self, path: str, *, offset: int = 0, limit: int | None = None) -> bytes:
+        wanted = MAX_READ + 1 if limit is None else limit
+        parts: list[bytes] = []
+        while wanted > 0:
+            step = min(wanted, READ_CHUNK)
+            message = {"op": "read", "path": path, "offset": offset, "limit": step}
+            _, data = await self._call(message)
+            with self._checking():
+                _require(len(data) <= step, "more bytes than asked for")
+            parts.append(data)
+            offset += len(data)
+            wanted -= len(data)
+            if len(data) < step:
+                break
+        if limit is None and wanted <= 0:
+            raise FileProblem(f"{path} is larger than {MAX_READ} bytes; read a part", path=path, errno_name="EFBIG")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def write(self, path: str, data: bytes, *, mode: int | None = None) -> None:
+        await self._call({"op": "write", "path": path, "mode": mode}, data)
+
+    async def stat(self, path: str) -> FileInfo:
+        answer, _ = await self._call({"op": "stat", "path": path})
+        with self._checking():
+            return _info(answer["info"])
+
+    async def list(self, path: str, *, depth: int = 1, limit: int = 1000) -> builtins.list[FileInfo]:
+        answer, _ = await self._call({"op": "list", "path": path, "depth": depth, "limit": min(limit, MAX_ENTRIES)})
+        with self._checking():
+            _require(len(answer["entries"]) <= limit, "more entries than asked for")
+            return [_info(entry) for entry in answer["entries"]]
+
+    async def unpack(self, tar: bytes, path: str | None = None) -> None:
+        target = self.workdir if path is None else path
+        message = {"op": "unpack", "path": target, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
+        answer, _ = await self._call(message, tar, within=UNPACK_TIMEOUT + ANSWER_GRACE)
+        _raise_child_problem(answer, target)
+
+    async def fingerprint(self) -> str:
+        answer, _ = await self._call({"op": "fingerprint"})
+        return str(answer.get("digest"))[:64]
+
+    # -- snapshots
+
+    async def snapshot(self) -> str:
+        if self._snapshots is None:
+            self._snapshots = tempfile.TemporaryDirectory(prefix=f"{SNAPSHOTS}{owner()}-")
+        name = f"{len(list(Path(self._snapshots.name).iterdir())) + 1}"
+        path = Path(self._snapshots.name) / name
+        room = self.spec.limits.workdir_bytes * 2
+        with path.open("wb") as file:
+
+            def keep(part: bytes) -> None:
+                if file.tell() + len(part) > room:
+                    raise ProtocolBroken("a snapshot larger than the work folder may be")
+                file.write(part)
+
+            message = {"op": "pack", "path": self.workdir, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
+            answer, _ = await self._call(message, within=UNPACK_TIMEOUT + ANSWER_GRACE, sink=keep)
+        _raise_child_problem(answer, self.workdir)
+        return name
+
+    async def fork(self, snapshot: str | None = None) -> Sandbox:
+        name = await self.snapshot() if snapshot is None else snapshot
+        path = Path(self._snapshots.name) / name if self._snapshots and name.isdigit() else None
+        if path is None or not path.is_file():
+            raise ValueError(f"this sandbox has no snapshot {name!r}")
+        other = await self._reopen(self.spec)
+        try:
+            with path.open("rb") as file, mapped(file) as tar:
+                await other.unpack(tar)
+        except BaseException:  # a fork that can't be filled must not stay behind, cancelled or not
+            await other.close()
+            raise
+        finally:
+            if snapshot is None:
+                path.unlink()
+        return other
+
+
+@contextlib.contextmanager
+def mapped(file: BinaryIO) -> Iterator[Any]:
+    """A file as bytes without reading it into memory."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def prune_snapshots() -> int:
+    """Remove the snapshots of processes that were killed; returns how many folders went."""
+    stale = [p for p in Path(tempfile.gettempdir()).glob(f"{SNAPSHOTS}*") if _is_stale(p)]
+    for path in stale:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(stale)
+
+
+def _is_stale(path: Path) -> bool:
+    mine = path.lstat().st_uid == os.getuid() and path.is_dir() and not path.is_symlink()
+    return mine and is_gone(path.name.removeprefix(SNAPSHOTS).rpartition("-")[0])
+
+
+# -- answers, checked
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ProtocolBroken(message)
+
+
+def _number(value: Any, low: int, high: int) -> int:
+    _require(type(value) is int and low <= value <= high, f"a number that can't be: {value!r:.40}")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    _require(isinstance(value, str) and len(value) <= 8192, "a text that can't be")
+    return str(value)
+
+
+def _result(answer: Message, data: bytes, max_output: int) -> CommandResult:
+    _require(len(data) <= max_output + 1024, "more output than asked for")
+    head = _number(answer["head"], 0, len(data))
+    file, cwd = answer.get("output_file"), answer.get("cwd")
+    left = answer["still_running"]
+    _require(isinstance(left, list) and len(left) <= 1000, "a list that can't be")
+    seconds = answer["seconds"]
+    _require(isinstance(seconds, float | int) and 0 <= seconds < 1e9, "a duration that can't be")
+    return CommandResult(
+        exit_code=_number(answer["exit_code"], 0, 255),
+        head=data[:head],
+        tail=data[head:],
+        total_bytes=_number(answer["total"], len(data), 1 << 62),
+        seconds=float(seconds),
+        end=CommandEnd(answer["end"]),
+        output_file=None if file is None else _text(file),
+        output_file_complete=answer.get("complete") is True,
+        still_running=tuple(_number(pid, 1, 1 << 31) for pid in left),
+        cwd=None if cwd is None else _text(cwd),
+    )
+
+
+def _info(entry: Any) -> FileInfo:
+    path, kind, size, mode, mtime = entry
+    return FileInfo(
+        path=_text(path),
+        kind=FileKind(kind),
+        size=_number(size, 0, 1 << 62),
+        mode=_number(mode, 0, 0o7777),
+        mtime_ns=_number(mtime, -(1 << 63), 1 << 63),
+    )
+
+
+def _raise_child_problem(answer: Message, path: str) -> None:
+    if answer.get("exit_code") == 0:
+        return
+    name, _, text = str(answer.get("error_text", ""))[:4000].partition(" ")
+    if not text:
+        name, text = "EIO", f"the work was ended ({answer.get('end')}, status {answer.get('exit_code')})"
+    raise FileProblem(f"{path}: {text}", path=path, errno_name=name)

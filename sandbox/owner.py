@@ -1,0 +1,43 @@
+"""Who a sandbox belongs to, so that nothing is left behind when its owner was killed.
+
+An owner is a process: its pid, its start time (a pid is used again, the pair isn't), the machine's boot and the
+pid namespace that the pid is valid in. Left out: the removing, which each kind does for itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+def start_ticks(pid: int) -> int | None:
+    """Clock ticks between boot and the process's start; None when there is no such process."""
+    try:
+        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _place() -> str:
+    boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}.{(_PROC / 'self/ns/pid').stat().st_ino}"
+
+
+def owner() -> str:
+    """This process, as text for a label or a folder's name: `pid-ticks-place`."""
+    return f"{os.getpid()}-{start_ticks(os.getpid())}-{_place()}"
+
+
+def is_gone(text: str) -> bool:
+    """True when the owner is known to have ended.
+
+    A pid of another machine or pid namespace says nothing here, so such an owner counts as alive.
+    """
+    pid, _, rest = text.partition("-")
+    ticks, _, place = rest.partition("-")
+    if not pid.isdigit() or place != _place():
+        return False
+    return str(start_ticks(int(pid))) != ticks

@@ -1,0 +1,125 @@
+"""What a sandbox may use and what is closed to it, as data; every kind of sandbox reads it from here.
+
+Left out: how a container or a namespace is told so (`sandbox.docker`, `sandbox.bubblewrap`) and the system-call
+filter's program (`sandbox.seccomp`).
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+BASE_IMAGE = "patchwright/base:latest"
+HOST_IMAGE = "host"  # bubblewrap only: this machine's own /usr, read-only
+
+USER, UID, GID = "agent", 1000, 1000  # who commands run as inside
+HOME = "/home/agent"
+STATE_DIR = "/run/patchwright"
+
+OPEN_TIMEOUT = 120.0  # seconds until a sandbox must have answered for the first time
+ANSWER_GRACE = 30.0  # seconds that the guest may be late with any answer before the sandbox counts as dead
+FILE_TIMEOUT = 120.0  # seconds for a file call, of any size
+KILL_GRACE = 2.0  # seconds between TERM and KILL
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what runs inside; sizes in bytes."""
+
+    memory: int = 4 * GIB  # of the processes; what lies in the folders below comes on top
+    cpus: float = 2.0
+    processes: int = 512  # threads count as processes
+    open_files: int = 4096
+    workdir_bytes: int = 4 * GIB
+    tmp_bytes: int = GIB
+    home_bytes: int = GIB
+    state_bytes: int = 256 * MIB
+    shm_bytes: int = 64 * MIB
+
+    @property
+    def folder_bytes(self) -> int:
+        """All writable folders together; they live in memory, so they count against the kernel's limit."""
+        return self.workdir_bytes + self.tmp_bytes + self.home_bytes + self.state_bytes + self.shm_bytes
+
+    @property
+    def total_memory(self) -> int:
+        """The kernel's limit: full folders never take memory from the processes' share."""
+        return self.memory + self.folder_bytes
+
+
+# Prompts, pagers and editors would wait for somebody who isn't there. Python: unbuffered, so that a command that
+# is ended at its deadline still shows what it printed; no .pyc files, because an edit within the same second and
+# of the same size would run the old code, and because they would litter the work tree.
+QUIET_ENV: Mapping[str, str] = MappingProxyType(
+    {
+        "PAGER": "cat",
+        "GIT_PAGER": "cat",
+        "MANPAGER": "cat",
+        "SYSTEMD_PAGER": "cat",
+        "EDITOR": ":",
+        "VISUAL": ":",
+        "GIT_EDITOR": ":",
+        "GIT_SEQUENCE_EDITOR": ":",
+        "GIT_TERMINAL_PROMPT": "0",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "npm_config_yes": "true",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TERM": "dumb",
+        "LANG": "C.UTF-8",
+    }
+)
+
+HARDENING: tuple[tuple[str, str], ...] = (
+    ("network", "none; only a loopback of its own"),
+    ("user", "not root, inside and on the host"),
+    ("capabilities", "all dropped"),
+    ("new privileges", "refused; set-user-id programs don't raise"),
+    ("system calls", "filtered: no mount, namespaces, tracing, keyrings, bpf, modules, io_uring; four socket families"),
+    ("root filesystem", "read-only"),
+    ("writable", "work folder, /tmp, home, /dev/shm and our state folder, each of bounded size"),
+    ("environment", "the image's and ours, nothing of the host"),
+    ("host paths", "none"),
+    ("limits", "memory, processes, CPU, open files, disk; time and output per command"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """What to open. The same spec opens the forks of a sandbox."""
+
+    image: str | None = None  # Docker: a tag; bubblewrap: a folder or `host`; None: the base image
+    workdir: str = "/workspace"
+    limits: Limits = Limits()
+    env: Mapping[str, str] = field(default_factory=dict)  # added for every command
+    labels: Mapping[str, str] = field(default_factory=dict)  # shown by the engine, e.g. {"run": id}
+    folder: str | None = None  # kind `none` only: an existing folder to work in instead of a new one
+    allow_tracing: bool = False  # ptrace for debuggers and sanitizers
+
+    def __post_init__(self) -> None:
+        if not self.workdir.startswith("/") or os.path.normpath(self.workdir) != self.workdir:
+            raise ValueError(f"workdir must be a plain absolute path, not {self.workdir!r}")
+        first = self.workdir.split("/")[1]
+        if first in {"", "proc", "sys", "dev", "etc", "usr", "bin", "sbin", "lib", "lib64", "run"}:
+            raise ValueError(f"workdir must not lie in a system folder: {self.workdir!r}")
+
+    def environment(self) -> dict[str, str]:
+        """What a command finds besides the image's own variables."""
+        own = {"HOME": HOME, "USER": USER, "LOGNAME": USER, "TMPDIR": "/tmp"}  # noqa: S108
+        return {**QUIET_ENV, **own, **self.env}
+
+
+def inside_ids() -> tuple[int, int]:
+    """User and group that container processes run as: the caller's, or 1000 when the caller is root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (UID, GID)
+
+
+def new_name() -> str:
+    return f"patchwright-{uuid.uuid4().hex[:12]}"
