@@ -262,14 +262,15 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def test_loading_imports_neither_the_package_nor_tiktoken_and_stays_small() -> None:
     qwen_tokenizer()  # the compiled file is there
-    program = (
-        "import resource, sys\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "from runtime.qwen_bpe import qwen_tokenizer\n"
-        "qwen_tokenizer().encode('def f(self, value):\\n    return value\\n' * 100)\n"
-        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print((after - before) // 1024, *(n for n in ('qwen_tokenizer', 'tiktoken', 'numpy') if n in sys.modules))\n"
-    )
+    program = """
+import re, sys
+def peak():  # in kB; not ru_maxrss, which counts what the parent process had
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+before = peak()
+from runtime.qwen_bpe import qwen_tokenizer
+qwen_tokenizer().encode("def f(self, value):\\n    return value\\n" * 100)
+print((peak() - before) // 1024, *(name for name in ("qwen_tokenizer", "tiktoken", "numpy") if name in sys.modules))
+"""
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
@@ -279,4 +280,4 @@ def test_loading_imports_neither_the_package_nor_tiktoken_and_stays_small() -> N
     )
     megabytes, *heavy = done.stdout.split()
     assert heavy == []
-    assert int(megabytes) < 25
+    assert 1 <= int(megabytes) < 20
