@@ -133,10 +133,10 @@ async def import_pack(bare: Path, pack: bytes) -> None:
     await git("unpack-objects", "-q", "--strict", at=bare, stdin=pack)
 
 
-async def export_pack(bare: Path, tree: str, base_tree: str) -> bytes:
-    """The objects of a tree that a checkout of the base doesn't have, as a pack."""
-    wanted = f"{tree}\n^{base_tree}\n".encode()
-    return await git("pack-objects", "--revs", "--stdout", "-q", at=bare, stdin=wanted)
+async def export_pack(bare: Path, tree: str, without: str | None = None) -> bytes:
+    """The objects of a tree as a pack, those of another tree left out."""
+    wanted = tree + "\n" + (f"^{without}\n" if without else "")
+    return await git("pack-objects", "--revs", "--stdout", "-q", at=bare, stdin=wanted.encode())
 
 
 async def diff(bare: Path, base_tree: str, tree: str) -> str:

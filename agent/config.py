@@ -3,6 +3,7 @@
     [sandbox]
     image = "my/image:tag"        # or: dockerfile = "path/Dockerfile"
     setup = "pip install -e ."    # run once when the image is made
+    workdir = "/workspace"        # where the checkout lies in the sandbox
     [test]
     command = "pytest -q"         # fails before the fix or stays green
     timeout = 600                 # seconds
@@ -34,6 +35,7 @@ class SandboxSection(_Strict):
     image: str | None = None
     dockerfile: str | None = None
     setup: str | None = None
+    workdir: str = Field(default="/workspace", pattern=r"^(/[A-Za-z0-9._-]+)+$", max_length=200)
 
 
 class TestSection(_Strict):

@@ -87,7 +87,7 @@ class EventLog:
         self.events = list(read_events(path))
         os.ftruncate(self._fd, _whole_length(path))
 
-    def append(self, kind: EventType, **data: Any) -> Event:
+    def append(self, kind: EventType, /, **data: Any) -> Event:
         """Write one event, then tell the listeners. OSError (a full disk) goes up to the caller."""
         live = kind in LIVE_ONLY
         event = Event(-1 if live else len(self.events), round(time.time(), 3), kind, data)

@@ -196,24 +196,26 @@ class _Run:
     async def _connect(self) -> Model:
         from runtime.models.base import ModelError
         from runtime.models.connect import connect
-        from runtime.models.retry import Retrying
+        from runtime.models.retry import Retry, with_retries
 
         try:
             model = await connect(self.request.model)
         except ModelError as error:
             raise RunProblem(Outcome.MODEL, str(error)) from None
-        return Retrying(model, on_retry=lambda why, wait: self._retry(why, wait))
 
-    def _retry(self, why: str, wait: float) -> None:
-        self.log.append(EventType.MODEL_RETRY, why=why, wait=round(wait, 2))
+        def note(retry: Retry) -> None:
+            self.log.append(EventType.MODEL_RETRY, why=str(retry.error), wait=round(retry.delay, 2), kept=retry.kept)
+
+        return with_retries(model, on_retry=note)
 
     async def _machine(self, settings: config.RepositoryConfig) -> machine.Machine:
         if opened := self.log.last(EventType.SANDBOX_OPENED):
-            return machine.Machine(opened.data["kind"], opened.data["image"], self.folder.id)
+            data = opened.data
+            return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder.id)
         place = await machine.prepare(
             self.request.sandbox, self.request.image, settings, self.folder.repository, self.folder.id, self._progress
         )
-        self.log.append(EventType.SANDBOX_OPENED, kind=place.kind, image=place.image)
+        self.log.append(EventType.SANDBOX_OPENED, kind=place.kind, image=place.image, workdir=place.workdir)
         return place
 
     def _progress(self, text: str) -> None:

@@ -15,10 +15,11 @@ from agent import limits, nudges
 from agent.ends import End, LoopEnded
 from agent.events import EventType
 from agent.session import Call, Session, TurnRecord
-from agent.worktree import Worktree
+from agent.worktree import Worktree, WorktreeProblem
 from runtime.incremental_decode import IncrementalDecoder
 from runtime.models.base import Chunk, ContextExceeded, FinishReason, Model, ModelError, Sampling
 from runtime.tool_calls import ParsedTurn, ToolCallParser
+from runtime.transcript import TranscriptError
 from sandbox.base import SandboxError
 from tools.base import Observation, Tool, ToolContext
 
@@ -68,7 +69,11 @@ async def generate(agent: Agent, session: Session) -> TurnRecord:
     except (TimeoutError, ModelError) as error:
         session.log.append(EventType.TURN_DROPPED, turn=number, ids=ids, why=str(error) or "time limit")
         raise _end_of(error, session) from None
-    return session.record_turn(ids, parsed, last, time.monotonic() - started)
+    try:
+        return session.record_turn(ids, parsed, last, time.monotonic() - started)
+    except TranscriptError as error:
+        session.log.append(EventType.TURN_DROPPED, turn=number, ids=ids, why=str(error))
+        raise LoopEnded(End.MODEL, f"{agent.model.name} wrote what can't be a turn: {error}") from None
 
 
 async def _stream(agent: Agent, session: Session, sampling: Sampling, ids: list[int]) -> tuple[ParsedTurn, Chunk]:
@@ -97,11 +102,10 @@ async def execute(agent: Agent, session: Session, turn: TurnRecord, index: int) 
     try:
         async with asyncio.timeout(left):
             observation = await _answer(agent, call)
-            if observation.may_have_changed:
-                await agent.worktree.checkpoint()
+            kept = await _keep(agent, observation)
     except TimeoutError:
         raise LoopEnded(End.TIME, f"the time limit came while {call.name} was running") from None
-    text = nudges.with_notes(observation.text, turn, index, limits.warning(session.limits, session.spent))
+    text = nudges.with_notes(observation.text, turn, index, [kept, limits.warning(session.limits, session.spent)])
     session.record_observation(
         index, observation, text, agent.context.state, agent.worktree.tree, time.monotonic() - started
     )
@@ -112,6 +116,16 @@ async def _answer(agent: Agent, call: Call) -> Observation:
     if tool is None:
         return Observation(nudges.unknown_tool(call.name, list(agent.tools)), failed=True)
     return await tool(agent.context, call.arguments)
+
+
+async def _keep(agent: Agent, observation: Observation) -> str | None:
+    """Keep the work tree; a note for the model when it can't be kept as it is."""
+    if observation.may_have_changed:
+        try:
+            await agent.worktree.checkpoint()
+        except WorktreeProblem as problem:
+            return f"[note: {problem}]"
+    return None
 
 
 def _fit(agent: Agent, session: Session) -> Sampling:

@@ -25,6 +25,7 @@ class Machine:
 
     kind: str
     image: str
+    workdir: str
     run: str
 
     async def open(self) -> Sandbox:
@@ -32,7 +33,9 @@ class Machine:
         from sandbox.choose import open_sandbox
         from sandbox.policy import SandboxSpec
 
-        return await open_sandbox(self.kind, SandboxSpec(image=self.image, labels={"run": self.run}))
+        return await open_sandbox(
+            self.kind, SandboxSpec(image=self.image or None, workdir=self.workdir, labels={"run": self.run})
+        )
 
 
 async def prepare(
@@ -43,12 +46,15 @@ async def prepare(
     from sandbox.images import ImageConfig, resolve_image
 
     chosen = await choose(kind)
-    wanted = ImageConfig(**config.sandbox.model_dump())
+    said = config.sandbox
+    wanted = ImageConfig(image=said.image, dockerfile=said.dockerfile, setup=said.setup)
     with tempfile.TemporaryDirectory(prefix="patchwright-context-") as folder:
         if image is None and (wanted.dockerfile or wanted.setup):
             await _unpack_base(bare, Path(folder))
-        name = await resolve_image(chosen, image=image, config=wanted, context=Path(folder), progress=progress)
-    return Machine(chosen, name, run)
+        name = await resolve_image(
+            chosen, image=image, config=wanted, context=Path(folder), workdir=said.workdir, progress=progress
+        )
+    return Machine(chosen, name, said.workdir, run)
 
 
 async def _unpack_base(bare: Path, folder: Path) -> None:

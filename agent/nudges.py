@@ -27,16 +27,12 @@ def unknown_tool(name: str, known: Sequence[str]) -> str:
     return f"Error: there is no tool called {name!r}. The tools are: {', '.join(known)}."
 
 
-def with_notes(text: str, turn: TurnRecord, index: int, warning: str | None) -> str:
-    """An observation with the problems of its call (and, on the last call, of the turn) and a limit's warning."""
+def with_notes(text: str, turn: TurnRecord, index: int, notes: Sequence[str | None]) -> str:
+    """An observation with notes of ours and the problems of its call; the last call gets the turn's problems too."""
     last = index == len(turn.calls) - 1
-    notes = [
-        f"[note on the call's format: {message}]" for call, message in turn.problems if _belongs(call, index, last)
+    format_notes = [
+        f"[note on the call's format: {message}]"
+        for call, message in turn.problems
+        if call == index or (last and call is None)
     ]
-    if last and warning:
-        notes.append(warning)
-    return "\n".join([text, *notes])
-
-
-def _belongs(call: int | None, index: int, last: bool) -> bool:
-    return call == index or (last and call is None)
+    return "\n".join([text, *format_notes, *filter(None, notes)])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.models.base import Chunk
     from runtime.tokenizer import Tokenizer
     from runtime.tool_calls import ParsedTurn
+    from runtime.transcript import Transcript
     from tools.base import Observation
 
 
@@ -54,6 +55,7 @@ class Session:
     tool_state: dict[str, Any] = field(default_factory=dict)
     open_turn: TurnRecord | None = None
     submitted: Mapping[str, Any] | None = None
+    transcript: Transcript = field(init=False)
 
     def __post_init__(self) -> None:
         from runtime.transcript import Transcript

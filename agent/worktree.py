@@ -85,17 +85,35 @@ class Worktree:
         fingerprint = await self._sandbox.fingerprint()
         if fingerprint == self._fingerprint:
             return False
-        tree = (await self._run(f"{self._git} add -A && {self._git} write-tree", "keeping the work tree"))[-40:]
-        if tree != self.tree:
-            await self._export(tree)
+        try:
+            tree = await self._keep()
+        except WorktreeProblem:
+            await self._heal()
+            tree = await self._keep()
         self._fingerprint = fingerprint
         changed, self.tree = tree != self.tree, tree
         return changed
 
+    async def _keep(self) -> str:
+        tree = (await self._run(f"{self._git} add -A && {self._git} write-tree", "keeping the work tree"))[-40:]
+        if tree != self.tree:
+            await self._export(tree)
+        return tree
+
+    async def _heal(self) -> None:
+        """Our repository borrows objects from the checkout's `.git`. Bring back what went when that was damaged."""
+        pack = f"{self._sandbox.state_dir}/heal.pack"
+        await self._sandbox.write(pack, await checkout.export_pack(self._bare, self.tree))
+        await self._run(
+            f"cd {shlex.quote(self._sandbox.state_dir)}/git && rm -f objects/info/alternates && "
+            f"{self._git} unpack-objects -q < {shlex.quote(pack)}; rm -f {shlex.quote(pack)}",
+            "bringing back git objects",
+        )
+
     async def _export(self, tree: str) -> None:
         pack = f"{self._sandbox.state_dir}/pack"
         size = await self._run(
-            f"printf '%s\\n' {tree} ^{self.tree} ^{self._base.tree} | {self._git} pack-objects --revs --stdout -q "
+            f"printf '%s\\n' {tree} ^{self.tree} | {self._git} pack-objects --revs --stdout -q "
             f"> {shlex.quote(pack)} && wc -c < {shlex.quote(pack)}",
             "packing the change",
         )
