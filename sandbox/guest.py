@@ -626,7 +626,8 @@ class Guest(object):
         self.link = link
         self.workdir = to_bytes(config["workdir"])
         self.state_dir = to_bytes(config["state_dir"])
-        self.env = {to_bytes(k): to_bytes(v) for k, v in config["env"].items()}
+        self.env = dict(os.environb)  # the image's variables, then ours
+        self.env.update({to_bytes(k): to_bytes(v) for k, v in config["env"].items()})
         self.watch_memory = config.get("watch_memory")
         self.watch_processes = config.get("watch_processes")
         self.pid = os.getpid()
