@@ -34,7 +34,24 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 KNOWN = st.characters(codec="utf-8", exclude_categories=["Cn", "Co", "Cs"])
 SPELLINGS = st.sampled_from([*SPECIAL_TOKENS, "<", "<|", "|>", "im_end", "</", "think>", "<tool_", "call>", "<<think>"])
 PIECES = st.sampled_from(
-    ["'s", "'LL", "'ſ", " 'd", "0123", "٣", "漢字", "है", "👩\u200d👩\u200d👧", "self._x", "!=", "…", "ﬃ", "é", "é", "́"]
+    [
+        "'s",
+        "'LL",
+        "'ſ",
+        " 'd",
+        "0123",
+        "٣",
+        "漢字",
+        "है",
+        "👩\u200d👩\u200d👧",
+        "self._x",
+        "!=",
+        "…",
+        "ﬃ",
+        "\u00e9",
+        "e\u0301",
+        "\u0301",
+    ]
 )
 SPACES = st.sampled_from(["\t", "  ", " \n ", "\n", "\n\n", "\r\n", "\u2028", "\x1c", "\u3000", "\xa0", "\x00"])
 TEXTS = st.lists(st.one_of(st.text(KNOWN, max_size=12), SPELLINGS, PIECES, SPACES), max_size=20).map("".join)
