@@ -126,7 +126,11 @@ def _config(spec: SandboxSpec, group: cgroups.Group | None) -> Message:
     release = tuple(int(part) for part in platform.release().split(".")[:2])
     if os.getuid() == 0 or release >= (5, 14):  # older kernels count the user's processes outside as well
         rlimits["nproc"] = limits.processes
-    config: Message = {"env": {"PATH": PATH, **spec.environment()}, "rlimits": rlimits}
+    config: Message = {
+        "env": {"PATH": PATH, **spec.environment()},
+        "rlimits": rlimits,
+        "spool_bytes": limits.state_bytes // 2,
+    }
     if group is None:
         return {**config, "watch_memory": limits.memory, "watch_processes": limits.processes}
     return {**config, "oom_files": [OOM_FILE]}

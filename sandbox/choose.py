@@ -100,9 +100,9 @@ async def open_sandbox(kind: str, spec: SandboxSpec) -> Sandbox:
 def prune() -> dict[str, int]:
     """Remove what killed processes left of every kind: name of the thing -> how many went."""
     from sandbox import cgroups
-    from sandbox.machine import prune_snapshots
+    from sandbox.scratch import prune_scratch
 
-    return {**dict(_prune_containers()), "control groups": cgroups.prune(), "snapshots": prune_snapshots()}
+    return {**dict(_prune_containers()), "control groups": cgroups.prune(), "folders": prune_scratch()}
 
 
 def _prune_containers() -> Iterator[tuple[str, int]]:

@@ -188,8 +188,15 @@ async def open_docker(spec: SandboxSpec) -> GuestSandbox:
             machine, stream.channel, spec, workdir=spec.workdir, state_dir=STATE_DIR, reopen=open_docker
         )
         await asyncio.to_thread(_start, machine.container, spec)
-        config = {"env": spec.environment(), "rlimits": {"core": 0}, "oom_files": list(OOM_FILES)}
-        await sandbox.start(config, filters)
+        await sandbox.start(
+            {
+                "env": spec.environment(),
+                "rlimits": {"core": 0},
+                "oom_files": list(OOM_FILES),
+                "spool_bytes": spec.limits.state_bytes // 2,
+            },
+            filters,
+        )
     except BaseException:  # whatever ended the start, cancellation too: leave no container
         attached.close()
         await machine.stop()

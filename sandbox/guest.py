@@ -35,7 +35,6 @@ READ_SIZE = 1 << 18
 OUT_BACKLOG = 4 << 20  # bytes waiting for the host before a stream is held back
 SPOOL_HEAD = 8 << 20  # the file of a long output holds this much from its beginning ...
 SPOOL_TAIL = 4 << 20  # ... and this much from its end
-SPOOL_TOTAL = 96 << 20  # all such files together; the oldest go first
 DRAIN = 0.05  # seconds given to output that is on its way when the command has ended
 WATCH_EVERY = 0.2
 SHELLS = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash")
@@ -531,7 +530,7 @@ def unpack(root: bytes) -> None:
             else:
                 raise Refused("the archive holds a device or pipe: %r" % member.name, member.name)
     for path, mode, when in reversed(folders):
-        os.chmod(path, mode | 0o700)
+        os.chmod(path, mode)
         os.utime(path, ns=(when, when))
 
 
@@ -562,7 +561,7 @@ def pack(root: bytes) -> None:
         while folders:
             folder, inside = folders.pop()
             archive.addfile(tar_entry(tarfile, inside, os.lstat(folder), tarfile.DIRTYPE))
-            for name in sorted(os.listdir(folder)):
+            for name in sorted(with_permission(folder, 0o500, os.listdir)):
                 path, label = os.path.join(folder, name), inside + "/" + to_text(name)
                 found = os.lstat(path)
                 if stat.S_ISDIR(found.st_mode):
@@ -574,6 +573,19 @@ def pack(root: bytes) -> None:
                 elif stat.S_ISREG(found.st_mode):
                     pack_file(tarfile, archive, path, label, found, seen)
     target.flush()
+
+
+def with_permission(path: bytes, needed: int, use: "Callable[[bytes], Any]") -> "Any":
+    """`use(path)`, even where its owner, who we are, took the right away from himself."""
+    try:
+        return use(path)
+    except PermissionError:
+        mode = stat.S_IMODE(os.lstat(path).st_mode)
+        os.chmod(path, mode | needed)
+        try:
+            return use(path)
+        finally:
+            os.chmod(path, mode)
 
 
 def tar_entry(tarfile: "Any", label: str, found: os.stat_result, kind: bytes) -> "Any":
@@ -596,7 +608,7 @@ def pack_file(
         return
     seen[key] = label
     member = tar_entry(tarfile, label, found, tarfile.REGTYPE)
-    with open(path, "rb") as source:
+    with with_permission(path, 0o400, lambda readable: open(readable, "rb")) as source:
         member.size = os.fstat(source.fileno()).st_size
         archive.addfile(member, source)
 
@@ -630,6 +642,7 @@ class Guest(object):
         self.env.update({to_bytes(k): to_bytes(v) for k, v in config["env"].items()})
         self.watch_memory = config.get("watch_memory")
         self.watch_processes = config.get("watch_processes")
+        self.spool_bytes = config["spool_bytes"]  # all files of long outputs together; the oldest go first
         self.pid = os.getpid()
         self.shell = next((shell for shell in SHELLS if os.path.exists(shell)), "/bin/sh")
         self.selector = selectors.DefaultSelector()
@@ -915,8 +928,8 @@ class Guest(object):
         command.end = end
         command.kill_at = now + command.grace
         command.finish_at = None
-        pids = self.belongings(command)
-        signal_all(pids, signal.SIGTERM)
+        pids = sorted(self.belongings(command), key=lambda pid: (pid != command.pid, pid))
+        signal_all(pids, signal.SIGTERM)  # parents first, or a shell would go on with its next line
         signal_all(pids, signal.SIGCONT)
 
     def on_time(self, command: Command, now: float) -> None:
@@ -1049,7 +1062,7 @@ class Guest(object):
 
     def keep_spool(self, spool: Spool) -> None:
         self.spools.append((spool.path, spool.written))
-        while sum(size for _, size in self.spools) > SPOOL_TOTAL:
+        while sum(size for _, size in self.spools) > self.spool_bytes and len(self.spools) > 1:
             try:
                 os.unlink(self.spools.popleft()[0])
             except OSError:

@@ -7,10 +7,8 @@ elsewhere. Left out: everything that a border would need.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from sandbox.channel import BOOTSTRAP
 from sandbox.machine import GuestSandbox
 from sandbox.pipes import ProcessStream, spawn
 from sandbox.policy import QUIET_ENV, SandboxSpec
+from sandbox.scratch import remove_folder, scratch_folder
 
 WARNING = (
     "No isolation: commands run as you, on this machine, and can read and change everything that you can. "
@@ -46,7 +45,7 @@ class LocalMachine:
         await self.stream.wait_or_kill(5.0)
         for folder in (self.state_dir, self.own_workdir):
             if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
 
     async def post_mortem(self) -> str:
         code = await self.stream.wait_or_kill(1.0)
@@ -61,11 +60,11 @@ async def open_local(spec: SandboxSpec) -> GuestSandbox:
     """A sandbox without walls, in `spec.folder` or in a new temporary folder that goes with it."""
     if sys.platform != "linux":
         raise SandboxUnavailable("Running without isolation works on Linux only; use --sandbox docker.")
-    own = None if spec.folder else Path(tempfile.mkdtemp(prefix="patchwright-work-"))
+    own = None if spec.folder else scratch_folder("work")
     workdir = own or Path(spec.folder or "").resolve()
     if not workdir.is_dir():
         raise SandboxUnavailable(f"{workdir} is not a folder; give one that exists, or none for a new one.")
-    state = Path(tempfile.mkdtemp(prefix="patchwright-state-"))
+    state = scratch_folder("state")
     argv: Sequence[str] = (sys.executable, "-I", "-S", "-c", BOOTSTRAP)
     environment = _environment(spec)
     machine: LocalMachine | None = None
@@ -85,6 +84,7 @@ async def open_local(spec: SandboxSpec) -> GuestSandbox:
             {
                 "env": environment,
                 "rlimits": {"core": 0},
+                "spool_bytes": spec.limits.state_bytes // 2,
                 "watch_memory": spec.limits.memory,
                 "watch_processes": spec.limits.processes,
             }
@@ -94,7 +94,7 @@ async def open_local(spec: SandboxSpec) -> GuestSandbox:
             await machine.stop()
         for folder in (state, own):
             if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
         raise
     return sandbox
 

@@ -10,9 +10,6 @@ import asyncio
 import builtins
 import contextlib
 import mmap
-import os
-import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -29,7 +26,6 @@ from sandbox.base import (
     SandboxDied,
 )
 from sandbox.channel import MAX_DATA, Channel, Frame, Message, ProtocolBroken, guest_source
-from sandbox.owner import is_gone, owner
 from sandbox.policy import (
     ANSWER_GRACE,
     FILE_TIMEOUT,
@@ -38,12 +34,12 @@ from sandbox.policy import (
     OPEN_TIMEOUT,
     SandboxSpec,
 )
+from sandbox.scratch import remove_folder, scratch_folder
 
 READ_CHUNK = 4 * MIB
 MAX_READ = 1024 * MIB
 MAX_ENTRIES = 20_000
 UNPACK_TIMEOUT = 600.0
-SNAPSHOTS = "patchwright-snapshots-"
 
 
 class Machine(Protocol):
@@ -78,7 +74,8 @@ class GuestSandbox:
         self._machine = machine
         self._channel = channel
         self._reopen = reopen
-        self._snapshots: tempfile.TemporaryDirectory[str] | None = None
+        self._snapshots: Path | None = None
+        self._snapshot_count = 0
         self._burying: asyncio.Task[None] | None = None
         self._closed = False
         self.spec = spec
@@ -142,7 +139,7 @@ class GuestSandbox:
             await asyncio.shield(self._burying)
         await self._machine.stop()
         if self._snapshots is not None:
-            self._snapshots.cleanup()
+            remove_folder(self._snapshots)
             self._snapshots = None
 
     async def __aenter__(self) -> GuestSandbox:
@@ -245,9 +242,10 @@ class GuestSandbox:
 
     async def snapshot(self) -> str:
         if self._snapshots is None:
-            self._snapshots = tempfile.TemporaryDirectory(prefix=f"{SNAPSHOTS}{owner()}-")
-        name = f"{len(list(Path(self._snapshots.name).iterdir())) + 1}"
-        path = Path(self._snapshots.name) / name
+            self._snapshots = scratch_folder("snapshots")
+        self._snapshot_count += 1
+        name = str(self._snapshot_count)
+        path = self._snapshots / name
         room = self.spec.limits.workdir_bytes * 2
         with path.open("wb") as file:
 
@@ -263,7 +261,7 @@ class GuestSandbox:
 
     async def fork(self, snapshot: str | None = None) -> Sandbox:
         name = await self.snapshot() if snapshot is None else snapshot
-        path = Path(self._snapshots.name) / name if self._snapshots and name.isdigit() else None
+        path = self._snapshots / name if self._snapshots and name.isdigit() else None
         if path is None or not path.is_file():
             raise ValueError(f"this sandbox has no snapshot {name!r}")
         other = await self._reopen(self.spec)
@@ -284,19 +282,6 @@ def mapped(file: BinaryIO) -> Iterator[Any]:
     """A file as bytes without reading it into memory."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data
-
-
-def prune_snapshots() -> int:
-    """Remove the snapshots of processes that were killed; returns how many folders went."""
-    stale = [p for p in Path(tempfile.gettempdir()).glob(f"{SNAPSHOTS}*") if _is_stale(p)]
-    for path in stale:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(stale)
-
-
-def _is_stale(path: Path) -> bool:
-    mine = path.lstat().st_uid == os.getuid() and path.is_dir() and not path.is_symlink()
-    return mine and is_gone(path.name.removeprefix(SNAPSHOTS).rpartition("-")[0])
 
 
 # -- answers, checked

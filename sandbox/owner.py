@@ -6,6 +6,7 @@ pid namespace that the pid is valid in. Left out: the removing, which each kind 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def start_ticks(pid: int) -> int | None:
 
 def _place() -> str:
     boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}.{(_PROC / 'self/ns/pid').stat().st_ino}"
+    place = f"{boot} {(_PROC / 'self/ns/pid').stat().st_ino}"
+    return hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
 def owner() -> str:
