@@ -115,7 +115,10 @@ async def _answer(agent: Agent, call: Call) -> Observation:
     tool = agent.tools.get(call.name)
     if tool is None:
         return Observation(nudges.unknown_tool(call.name, list(agent.tools)), failed=True)
-    return await tool(agent.context, call.arguments)
+    try:
+        return await tool(agent.context, call.arguments)
+    except WorktreeProblem as problem:
+        return Observation(f"Error: {problem}", failed=True)
 
 
 async def _keep(agent: Agent, observation: Observation) -> str | None:
