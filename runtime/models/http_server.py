@@ -123,6 +123,7 @@ class HttpServer:
     """Listens until `close`; every connection is served by its own task."""
 
     def __init__(self, handler: Handler) -> None:
+        self.connections = 0  # taken since the start
         self._handler = handler
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,6 +146,7 @@ class HttpServer:
         reader = _Reader()
 
         def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connections += 1
             task = asyncio.ensure_future(self._serve(reader, writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -71,6 +71,11 @@ class ScriptedServer:
         """Requests for turns that are being answered now."""
         return sum(map(len, self._running.values()))
 
+    @property
+    def connections(self) -> int:
+        """Connections taken since the start."""
+        return self._http.connections
+
     async def __aenter__(self) -> ScriptedServer:
         await self.start()
         return self

@@ -1,0 +1,174 @@
+"""A model that tries again where trying again can help, and goes on behind the tokens that it has.
+
+A stream that was cut after n tokens is continued from the prompt and those n tokens, so that nothing is written
+twice and what was shown stays. Only named errors are retried; what they mean is in `runtime.models.base`. What is
+left out: retrying turns whose text was no good, which the agent decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, cast
+
+from runtime.models.base import (
+    Chunk,
+    FinishReason,
+    Model,
+    ModelBusy,
+    ModelError,
+    ModelFailed,
+    ModelUnreachable,
+    Sampling,
+    StreamCut,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from runtime.ids import Ids
+    from runtime.tokenizer import Tokenizer
+
+RETRIED: Final = (ModelUnreachable, ModelBusy, ModelFailed, StreamCut)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient to be. Both bounds count from the last new token, so a long turn may be cut often."""
+
+    retries: int = 8
+    seconds: float = 600.0  # spent waiting
+    first_delay: float = 0.5  # doubled each time
+    longest_delay: float = 30.0
+    jitter: float = 0.25  # share of a delay by which it varies, so that many runs don't come back at once
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """One decision to try again, for the event log."""
+
+    request_id: str
+    number: int  # retries since the last new token, this one counted
+    error: ModelError
+    delay: float  # seconds until then
+    kept: int  # tokens of the turn that stay
+
+
+def with_retries(
+    model: Model, policy: RetryPolicy | None = None, *, on_retry: Callable[[Retry], None] | None = None
+) -> Model:
+    """`model` with retries; `on_retry` is told of each before its delay. Closing it closes `model`."""
+    return _RetryingModel(model, policy or RetryPolicy(), on_retry or _ignore)
+
+
+class _RetryingModel:
+    def __init__(self, model: Model, policy: RetryPolicy, on_retry: Callable[[Retry], None]) -> None:
+        self._model = model
+        self._policy = policy
+        self._on_retry = on_retry
+        self._end = model.tokenizer.special("<|im_end|>")
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._model.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        return self._model.context_length
+
+    async def close(self) -> None:
+        await self._model.close()
+
+    async def stream(self, ids: Ids, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
+        turn = _Turn(ids, sampling, self._end)
+        budget = _Patience(self._policy)
+        while True:
+            try:
+                source = self._model.stream(turn.prompt(), turn.sampling(), request_id=request_id)
+                async with aclosing(cast("AsyncGenerator[Chunk, None]", source)) as chunks:
+                    async for chunk in chunks:
+                        if chunk.ids:
+                            budget = _Patience(self._policy)
+                        yield turn.take(chunk)
+                        if chunk.finish is not None:
+                            return
+                raise StreamCut(f"{self.name} ended its answer without a finish reason.")
+            except RETRIED as error:
+                last = turn.finished()
+                if last is None:
+                    delay = budget.delay(error)
+                    self._on_retry(Retry(request_id, budget.used, error, delay, len(turn.received)))
+                    await asyncio.sleep(delay)
+            if last is not None:
+                yield last
+                return
+
+
+class _Turn:
+    """What has come of one turn, over all tries."""
+
+    def __init__(self, ids: Ids, sampling: Sampling, end: int) -> None:
+        self.received: list[int] = []
+        self._ids = ids
+        self._sampling = sampling
+        self._end = end
+        self._first: Usage | None = None
+
+    def prompt(self) -> Ids:
+        return self._ids.extended(self.received) if self.received else self._ids
+
+    def sampling(self) -> Sampling:
+        left = self._sampling.max_new_tokens - len(self.received)
+        return replace(self._sampling, max_new_tokens=left) if self.received else self._sampling
+
+    def take(self, chunk: Chunk) -> Chunk:
+        """The chunk with the usage of the whole turn: what the first try found cached, all that was written."""
+        if self._first is None and chunk.usage.prompt_tokens:
+            self._first = chunk.usage
+        self.received += chunk.ids
+        return Chunk(chunk.ids, chunk.finish, self._usage(chunk.usage))
+
+    def finished(self) -> Chunk | None:
+        """The end of a turn of which only the finish reason was lost."""
+        if self.received and self.received[-1] == self._end:
+            return Chunk((), FinishReason.STOP, self._usage(Usage()))
+        if len(self.received) >= self._sampling.max_new_tokens:
+            return Chunk((), FinishReason.LENGTH, self._usage(Usage()))
+        return None
+
+    def _usage(self, latest: Usage) -> Usage:
+        prompt = len(self._ids)
+        first = self._first or Usage(prompt, min(latest.cached_tokens, prompt))
+        return Usage(first.prompt_tokens, first.cached_tokens, len(self.received))
+
+
+class _Patience:
+    """Counts retries and waiting since the last progress."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.used = 0
+        self._policy = policy
+        self._left = policy.seconds
+
+    def delay(self, error: ModelError) -> float:
+        """Seconds to wait before the next try. Raises `error` when patience is at its end."""
+        policy = self._policy
+        delay: float = min(policy.first_delay * 2.0**self.used, policy.longest_delay)
+        delay *= 1 + policy.jitter * random.uniform(-1, 1)  # noqa: S311  (no secret hangs on it)
+        if isinstance(error, ModelBusy) and error.retry_after is not None:
+            delay = max(delay, error.retry_after)
+        if self.used >= policy.retries or delay > self._left:
+            raise error
+        self.used += 1
+        self._left -= delay
+        return delay
+
+
+def _ignore(_: Retry) -> None:
+    pass

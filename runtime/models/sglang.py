@@ -1,0 +1,329 @@
+"""SGLang's native `/generate`: token ids in, token ids out, streamed.
+
+The prompt goes out as the bytes that the transcript keeps, so a request costs no re-encoding. Streams may be
+cumulative (SGLang's default) or incremental; which one it is shows in the counts and needs no setting. What is
+left out: retries (`retry`), finding out about a server (`connect`), starting one (`runtime.serving`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+from urllib.parse import urlsplit
+
+import httpx2
+
+from runtime.models.base import (
+    Chunk,
+    ContextExceeded,
+    FinishReason,
+    ModelBusy,
+    ModelError,
+    ModelFailed,
+    ModelRefused,
+    ModelUnreachable,
+    Sampling,
+    StreamCut,
+    Usage,
+)
+from runtime.models.sse import SSEReader
+
+if TYPE_CHECKING:
+    from runtime.ids import Ids
+    from runtime.tokenizer import Tokenizer
+
+CONNECT_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 600.0  # a long prefill on a busy server says nothing for minutes
+ABORT_SECONDS: Final = 2.0
+_DONE: Final = b"[DONE]"
+_CONTEXT_WORDS: Final = ("context length", "longer than the model", "exceeds the maximum allowed length")
+
+
+class SGLangModel:
+    """One SGLang server (or anything that answers `/generate` as it does). Safe for concurrent `stream` calls.
+
+    A turn that the model ended with `<|endoftext|>` is handed on with `<|im_end|>` in its place: the transcript
+    needs that one, and a server never has the last token of a turn in its cache.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        context_length: int,
+        idle_timeout: float = IDLE_SECONDS,
+        api_key: str | None = None,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._name = name
+        self._tokenizer = tokenizer
+        self._context_length = context_length
+        self._end = tokenizer.special("<|im_end|>")
+        self._stops = [self._end, *_special(tokenizer, "<|endoftext|>")]
+        self._client = open_client(self._url, idle_timeout=idle_timeout, api_key=api_key)
+        self._idle_timeout = idle_timeout
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    def context_length(self) -> int:
+        return self._context_length
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def stream(self, ids: Ids, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
+        """Generate after `ids`; `max_new_tokens` is lowered to what the context has room for.
+
+        Raises a `ModelError`. An idle stream ends in `StreamCut`; there is no limit to the whole.
+        """
+        room = self._context_length - len(ids)
+        if room < 1:
+            raise ContextExceeded(
+                f"The prompt has {len(ids)} tokens and {self._name} takes {self._context_length} with its answer. "
+                "Shorten the conversation or serve the model with a longer context."
+            )
+        # A server refuses an id that it is serving already, and aborts by prefix: so each try has its own ending.
+        rid = f"{request_id}~{secrets.token_hex(4)}"
+        decoder = _Decoder(self._url, self._end, self._stops)
+        response: httpx2.Response | None = None
+        open_on_server = True
+        try:
+            request = self._client.build_request(
+                "POST", f"{self._url}/generate", content=self._body(ids, sampling, room, rid)
+            )
+            response = await self._client.send(request, stream=True)
+            if response.status_code != 200:
+                open_on_server = False
+                raise await _refusal(self._url, response)
+            reader = SSEReader()
+            received = response.aiter_raw()
+            async for data in received:
+                chunk = decoder.feed(reader.feed(data))
+                if chunk is None:
+                    continue
+                if chunk.finish is not None:
+                    open_on_server = False
+                    await _read_rest(received)
+                yield chunk
+                if chunk.finish is not None:
+                    return
+            raise StreamCut(f"{self._url} ended the stream after {decoder.count} tokens, without a finish reason.")
+        except (ModelRefused, ContextExceeded, ModelBusy):
+            open_on_server = False
+            raise
+        except httpx2.TransportError as error:
+            open_on_server = open_on_server and response is not None
+            raise self._lost(error, response, decoder.count) from error
+        finally:
+            if response is not None:
+                await response.aclose()
+            if open_on_server:
+                await self._abort(rid)
+
+    def _body(self, ids: Ids, sampling: Sampling, room: int, rid: str) -> bytes:
+        parameters: dict[str, Any] = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "presence_penalty": sampling.presence_penalty,
+            "repetition_penalty": sampling.repetition_penalty,
+            "max_new_tokens": min(sampling.max_new_tokens, room),
+            "stop_token_ids": self._stops,
+            "skip_special_tokens": False,
+            "no_stop_trim": True,
+        }
+        if sampling.seed is not None:
+            parameters["sampling_seed"] = sampling.seed
+        rest = json.dumps({"sampling_params": parameters, "rid": rid, "stream": True}).encode()
+        return b'{"input_ids":' + ids.json() + b"," + rest[1:]
+
+    def _lost(self, error: httpx2.TransportError, response: httpx2.Response | None, count: int) -> ModelError:
+        if isinstance(error, httpx2.ReadTimeout):
+            return StreamCut(f"{self._url} sent nothing for {self._idle_timeout:g} s, after {count} tokens.")
+        if isinstance(error, httpx2.UnsupportedProtocol):
+            return ModelRefused(f"{self._url} isn't a URL that can be asked ({error}); give http:// or https://.")
+        if response is None:
+            return unreachable(self._url, error)
+        return StreamCut(f"The connection to {self._url} broke after {count} tokens ({_reason(error)}).")
+
+    async def _abort(self, rid: str) -> None:
+        """Tell the server that nobody waits any more; a server that can't be told notices by itself later."""
+        try:
+            async with asyncio.timeout(ABORT_SECONDS):
+                await self._client.post(f"{self._url}/abort_request", json={"rid": rid})
+        except (TimeoutError, httpx2.HTTPError):
+            pass
+
+
+class _Decoder:
+    """Turns the events of one `/generate` stream into the ids that are new, and their end into a finish."""
+
+    def __init__(self, url: str, end: int, stops: Sequence[int]) -> None:
+        self.count = 0  # ids handed out
+        self._last = -1  # the last of them
+        self._url = url
+        self._end = end
+        self._stops = stops
+        self._cumulative = False
+
+    def feed(self, events: list[bytes]) -> Chunk | None:
+        """One chunk for all the events of a read. None: nothing new. Raises a `ModelError`."""
+        if events and events[-1] == _DONE:
+            events.pop()
+        if self._cumulative:
+            del events[:-1]  # the last one holds all that the others do
+        new: list[int] = []
+        for data in events:
+            event = self._parse(data)
+            try:
+                meta = event["meta_info"]
+                new += self._new_ids(event["output_ids"], meta["completion_tokens"])
+                finish = meta["finish_reason"]
+                usage = Usage(meta["prompt_tokens"], meta.get("cached_tokens") or 0, meta["completion_tokens"])
+            except (KeyError, TypeError, AttributeError) as error:
+                self._no_protocol(data, error)
+            if finish is not None:
+                return Chunk(tuple(self._ended(new, finish)), self._finish(finish), usage)
+        return Chunk(tuple(new), None, usage) if new else None
+
+    def _parse(self, data: bytes) -> dict[str, Any]:
+        try:
+            event = json.loads(data)
+        except ValueError as error:
+            self._no_protocol(data, error)
+        if not isinstance(event, dict):
+            self._no_protocol(data, None)
+        if "error" in event:
+            status = event["error"].get("code") if isinstance(event["error"], dict) else None
+            raise refusal(self._url, status if isinstance(status, int) else 400, _message(event))
+        return event
+
+    def _new_ids(self, ids: list[int], total: int) -> list[int]:
+        """The ids not handed out yet. `total` counts all that were written, in either way of streaming.
+
+        A cumulative event may already hold more than `total`; an incremental one may repeat its last id at an
+        abort.
+        """
+        known = self.count
+        if known == 0:
+            new = ids
+        elif len(ids) >= total or self._cumulative:
+            self._cumulative = True
+            new = ids[known:]
+        elif known + len(ids) >= total:
+            new = ids[known + len(ids) - total :]
+        else:
+            raise StreamCut(f"{self._url} left out {total - known - len(ids)} tokens of the stream.")
+        self.count = known + len(new)
+        if new:
+            self._last = new[-1]
+        return new
+
+    def _finish(self, finish: dict[str, Any]) -> FinishReason:
+        status = finish.get("status_code")
+        if finish["type"] == "abort" and isinstance(status, int) and status >= 400:
+            raise refusal(self._url, status, str(finish.get("message")))
+        return FinishReason(finish["type"])
+
+    def _ended(self, new: list[int], finish: dict[str, Any]) -> list[int]:
+        """The last ids, with `<|im_end|>` as the end of a turn that was stopped."""
+        if finish["type"] != "stop" or self._last == self._end:
+            return new
+        return [*(new[:-1] if new and new[-1] in self._stops else new), self._end]
+
+    def _no_protocol(self, data: bytes, error: Exception | None) -> NoReturn:
+        shown = data[:200].decode(errors="replace")
+        raise ModelRefused(
+            f"{self._url} doesn't answer /generate as SGLang does: {shown!r}. Check that the URL is that of an "
+            "SGLang server of version 0.5 or later, and that nothing in between changes the stream."
+        ) from error
+
+
+def open_client(url: str, *, idle_timeout: float, api_key: str | None = None) -> httpx2.AsyncClient:
+    """A client for one server; proxy settings of the environment are for other machines only."""
+    host = urlsplit(url).hostname or ""
+    loopback = host in ("localhost", "::1") or host.startswith("127.")
+    headers = {"content-type": "application/json", "accept-encoding": "identity"}
+    if api_key:
+        headers["authorization"] = f"Bearer {api_key}"
+    return httpx2.AsyncClient(
+        headers=headers,
+        timeout=httpx2.Timeout(idle_timeout, connect=CONNECT_SECONDS, pool=None),
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+        trust_env=not loopback,
+    )
+
+
+def unreachable(url: str, error: Exception) -> ModelUnreachable:
+    return ModelUnreachable(
+        f"No answer from {url} ({_reason(error)}). Check that the server runs there and that this machine may "
+        "reach it, or name another model."
+    )
+
+
+def refusal(url: str, status: int, message: str, retry_after: float | None = None) -> ModelError:
+    """The named error for an HTTP status of 300 or more and the server's own words."""
+    said = f"{url} answered {status}: {message}"
+    if status in (429, 503):
+        return ModelBusy(f"{said}. It is busy; try again later.", retry_after)
+    if status >= 500:
+        return ModelFailed(f"{said}. The server failed; its log says why.")
+    if any(words in message for words in _CONTEXT_WORDS):
+        return ContextExceeded(f"{said}. Shorten the conversation or serve the model with a longer context.")
+    if status < 400:
+        return ModelRefused(f"{said}. It redirects; give the URL that it points to.")
+    return ModelRefused(f"{said}. The same request would be refused again.")
+
+
+async def _refusal(url: str, response: httpx2.Response) -> ModelError:
+    body = await response.aread()
+    try:
+        message = _message(json.loads(body))
+    except ValueError:
+        message = body[:500].decode(errors="replace").strip() or response.headers.get("location", "no message")
+    try:
+        retry_after = float(response.headers.get("retry-after", ""))
+    except ValueError:
+        retry_after = None
+    return refusal(url, response.status_code, message, retry_after)
+
+
+async def _read_rest(received: AsyncIterator[bytes]) -> None:
+    """Read behind the finish, so that the connection can be used again. The answer is whole either way."""
+    try:
+        async with asyncio.timeout(ABORT_SECONDS):
+            async for _ in received:
+                pass
+    except (TimeoutError, httpx2.TransportError):
+        pass
+
+
+def _message(body: Any) -> str:
+    """The server's own words in any of the shapes that SGLang, FastAPI and proxies give them."""
+    while isinstance(body, dict):
+        body = next((body[key] for key in ("error", "message", "detail") if key in body), json.dumps(body)[:500])
+    return str(body).rstrip(".")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _special(tokenizer: Tokenizer, text: str) -> list[int]:
+    try:
+        return [tokenizer.special(text)]
+    except KeyError:
+        return []

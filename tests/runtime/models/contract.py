@@ -1,0 +1,155 @@
+"""What every way to reach a model must do, as checks that take a `Backend`.
+
+A test module opens its backend and runs `CONTRACT` over it:
+
+    @pytest.mark.parametrize("check", CONTRACT, ids=check_name)
+    async def test_contract(backend, check): await check(backend)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import cast
+
+import pytest
+
+from runtime.ids import Ids
+from runtime.models.base import Chunk, ContextExceeded, FinishReason, Model, Sampling
+
+GREEDY = Sampling(temperature=0, max_new_tokens=2000)
+OBSERVATION = "\n<|im_start|>user\n<tool_response>\nnothing new\n</tool_response><|im_end|>\n"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A model, and prompts of which something is known."""
+
+    model: Model
+    prompt: Ids  # the answer stops, is the same each time, and has at least eight tokens
+    long: Ids  # the answer takes at least a second
+    open_requests: Callable[[], Awaitable[int]]
+    whole: Callable[[Ids], Awaitable[list[int]]]  # the same answer, not streamed
+    counts_cached: bool = True
+    sampling: Sampling = GREEDY
+
+
+def stream_of(backend: Backend, ids: Ids, sampling: Sampling | None = None) -> AsyncGenerator[Chunk, None]:
+    chunks = backend.model.stream(ids, sampling or backend.sampling, request_id="contract")
+    return cast("AsyncGenerator[Chunk, None]", chunks)
+
+
+async def chunks_of(backend: Backend, ids: Ids, sampling: Sampling | None = None) -> list[Chunk]:
+    return [chunk async for chunk in stream_of(backend, ids, sampling)]
+
+
+def joined(chunks: list[Chunk]) -> list[int]:
+    return [token for chunk in chunks for token in chunk.ids]
+
+
+async def settled(condition: Callable[[], Awaitable[bool]]) -> bool:
+    for _ in range(200):
+        if await condition():
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+async def streams_in_order_to_one_finish(backend: Backend) -> None:
+    chunks = await chunks_of(backend, backend.prompt)
+    ids = joined(chunks)
+    end = backend.model.tokenizer.special("<|im_end|>")
+    assert [chunk.finish for chunk in chunks] == [None] * (len(chunks) - 1) + [FinishReason.STOP]
+    assert all(chunk.ids for chunk in chunks)
+    assert ids[-1] == end
+    assert ids.count(end) == 1
+    assert len(ids) >= 8
+    assert len(chunks) > 1
+    usage = chunks[-1].usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (len(backend.prompt), len(ids))
+
+
+async def equals_the_answer_not_streamed(backend: Backend) -> None:
+    assert joined(await chunks_of(backend, backend.prompt)) == await backend.whole(backend.prompt)
+
+
+async def ends_at_max_new_tokens(backend: Backend) -> None:
+    full = joined(await chunks_of(backend, backend.prompt))
+    chunks = await chunks_of(backend, backend.prompt, replace(backend.sampling, max_new_tokens=3))
+    assert joined(chunks) == full[:3]
+    assert chunks[-1].finish is FinishReason.LENGTH
+    assert chunks[-1].usage.completion_tokens == 3
+
+
+async def continues_a_turn_where_it_was_cut(backend: Backend) -> None:
+    full = joined(await chunks_of(backend, backend.prompt))
+    rest = joined(await chunks_of(backend, backend.prompt.extended(full[:4])))
+    assert rest == full[4:]
+
+
+async def counts_the_prefix_as_cached(backend: Backend) -> None:
+    if not backend.counts_cached:
+        pytest.skip("this backend doesn't report cached tokens")
+    ids = backend.prompt.extended(joined(await chunks_of(backend, backend.prompt)))
+    tokenizer = backend.model.tokenizer
+    longer = ids.extended(tokenizer.encode_with_specials(OBSERVATION + "<|im_start|>assistant\n<think>\n"))
+    usage = (await chunks_of(backend, longer, replace(backend.sampling, max_new_tokens=1)))[-1].usage
+    assert len(ids) - 1 <= usage.cached_tokens <= len(ids)
+
+
+async def serves_several_at_once(backend: Backend) -> None:
+    alone = joined(await chunks_of(backend, backend.prompt))
+    many = await asyncio.gather(*(chunks_of(backend, backend.prompt) for _ in range(4)))
+    assert [joined(chunks) for chunks in many] == [alone] * 4
+
+
+async def early_close_ends_the_request(backend: Backend) -> None:
+    async with aclosing(stream_of(backend, backend.long)) as chunks:
+        async for chunk in chunks:
+            assert chunk.finish is None
+            break
+        assert await backend.open_requests() == 1
+    assert await settled(lambda: _none_open(backend))
+    assert joined(await chunks_of(backend, backend.prompt))
+
+
+async def cancellation_ends_the_request(backend: Backend) -> None:
+    task = asyncio.create_task(chunks_of(backend, backend.long))
+    assert await settled(lambda: _one_open(backend))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await settled(lambda: _none_open(backend))
+
+
+async def refuses_a_prompt_that_fills_the_context(backend: Backend) -> None:
+    prompt = Ids([backend.prompt[0]] * backend.model.context_length)
+    with pytest.raises(ContextExceeded, match=str(backend.model.context_length)):
+        await chunks_of(backend, prompt)
+
+
+async def _none_open(backend: Backend) -> bool:
+    return await backend.open_requests() == 0
+
+
+async def _one_open(backend: Backend) -> bool:
+    return await backend.open_requests() == 1
+
+
+CONTRACT = (
+    streams_in_order_to_one_finish,
+    equals_the_answer_not_streamed,
+    ends_at_max_new_tokens,
+    continues_a_turn_where_it_was_cut,
+    counts_the_prefix_as_cached,
+    serves_several_at_once,
+    early_close_ends_the_request,
+    cancellation_ends_the_request,
+    refuses_a_prompt_that_fills_the_context,
+)
+
+
+def check_name(check: Callable[..., object]) -> str:
+    return check.__name__
