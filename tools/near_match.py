@@ -14,6 +14,7 @@ from tools.text_edit import find_all, line_at, lines_of, numbered, unix
 
 _LINE_NUMBERS = re.compile(r"^ *\d+\t", re.MULTILINE)
 _LEAST_ALIKE = 50.0  # per cent; below it a candidate only distracts
+_SPREAD = 20.0  # per cent; so far below the best one a candidate only distracts, too
 _MOST_CANDIDATES = 3
 _MOST_LINES = 20  # of one candidate
 _LONGEST = 300  # characters of one line
@@ -28,6 +29,8 @@ class _Candidate:
 
 def explain(text: str, old: str, new: str) -> str:
     """Sentences for the model on why `old` isn't in `text`, with the lines that come nearest."""
+    if not old.strip():
+        return "`old_str` is nothing but white space; give a line with text, too."
     for explanation in (_decorated(text, old), _white_space(text, old)):
         if explanation:
             return explanation
@@ -57,8 +60,6 @@ def _decorated(text: str, old: str) -> str:
 def _white_space(text: str, old: str) -> str:
     """The places that are the same but for white space, and in what they differ."""
     wanted = "".join(old.split())
-    if not wanted:
-        return "`old_str` is nothing but white space; give a line with text, too."
     squeezed = "".join(text.split())
     at = squeezed.find(wanted)
     if at < 0:
@@ -103,10 +104,10 @@ def _indentation(line: str) -> str:
 def _alike(lines: list[str], wanted: list[str]) -> str:
     best: list[_Candidate] = []
     for candidate in sorted(_candidates(lines, wanted), key=lambda found: (-found.score, found.first)):
+        if len(best) == _MOST_CANDIDATES or (best and candidate.score < best[0].score - _SPREAD):
+            break
         if all(abs(candidate.first - other.first) >= len(wanted) for other in best):
             best.append(candidate)
-        if len(best) == _MOST_CANDIDATES:
-            break
     if not best:
         return "Nothing in the file is like it. View the file, and take the text from there."
     parts = ["Nearest in the file:"]

@@ -84,7 +84,9 @@ class Search:
         )
         engine, _, output = result.head.decode(errors="replace").partition("\n")
         rows = output.split("\n")
-        lines = [line for line in _parsed(rows) if engine == "rg" or _wanted(line.path, query.globs)]
+        lines = list(_parsed(rows))
+        if engine != "rg":
+            lines = sorted((line for line in lines if _wanted(line.path, query.globs)), key=lambda line: line.path)
         if not any(line.is_match for line in lines):
             return _without_match(query, result, rows)
         return _with_matches(query, result, lines, context.max_observation)
@@ -132,6 +134,7 @@ def _script(query: _Query) -> str:
     return (
         f"if command -v rg >/dev/null 2>&1; then echo rg; exec {shlex.join(rg + target)}; fi\n"
         "if command -v grep >/dev/null 2>&1; then echo grep\n"
+        "export LC_ALL=C\n"  # else grep takes a text in another encoding for a binary file
         f"if echo x | grep -qP x 2>/dev/null; then exec {shlex.join([*grep, '-P', *target])}; fi\n"
         f"exec {shlex.join([*grep, '-E', *target])}; fi\n"
         f"echo python; exec {shlex.join(python)}"
@@ -176,9 +179,7 @@ def _without_match(query: _Query, result: CommandResult, rows: list[str]) -> Obs
     said = "\n".join(row for row in rows if row.strip() and "\0" not in row and row != "--")[:2000]
     if result.exit_code > 1:
         hint = "Write a backslash before a character that is meant as itself, such as \\( or \\[."
-        is_pattern = re.search(
-            r"regex|pattern|unmatched|unclosed|parenthes|repetition|escape|range", said, re.IGNORECASE
-        )
+        is_pattern = not re.search(r"No such file|[Pp]ermission denied|not found", said)
         return failure(f"the search failed.\n{said}" + (f"\n{hint}" if is_pattern else ""), **data)
     narrowed = f", files {' '.join(query.globs)}" if query.globs else ""
     return Observation(f"No match for {query.pattern!r} (path {query.path}{narrowed}).", data=data)

@@ -166,10 +166,10 @@ def replace_once(text: str, old: str, new: str) -> Edit | list[int]:
     """
     if not old:
         raise EditRefused("`old_str` is empty. Give the text to replace, or use the command `insert`.")
+    places = find_all(text, old)
     old, new = unix(old), unix(new)
     if old == new:
         raise EditRefused("`old_str` and `new_str` are the same, so nothing would change.")
-    places = find_all(text, old)
     if len(places) != 1:
         return [line_at(text, start) for start, _ in places]
     start, end = places[0]
@@ -219,6 +219,8 @@ def insert_after(text: str, line: int, new: str) -> Edit:
     ending = break_near(text, max(start - 1, 0))
     block = unix(new).removesuffix("\n").replace("\n", ending)
     open_end = start > 0 and start == len(text) and text[-1] not in "\n\ufeff"
-    put_in = ending + block if open_end else block + ending
+    # a last line that is empty is only there when a break ends it
+    put_in = block + ending if not open_end or unix(block)[-1:] in ("", "\n") else block
+    put_in = ending + put_in if open_end else put_in
     added = unix(block).count("\n") + 1
     return Edit(text[:start] + put_in + text[start:], line + 1, line + added)
