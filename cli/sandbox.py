@@ -64,7 +64,7 @@ def build(
 def _make(kind: str | None, of: Recipe, force: bool) -> dict[str, str]:
     """Hand the tar to Docker and bubblewrap. Without a kind, an engine that isn't there is no error."""
     from sandbox.base import SandboxUnavailable
-    from sandbox.images import base_image, base_tree
+    from sandbox.images import base_image, base_tree, ensure_bwrap
     from sandbox.images.engine import connect
 
     made = {}
@@ -79,6 +79,7 @@ def _make(kind: str | None, of: Recipe, force: bool) -> dict[str, str]:
             made["docker"] = base_image(client, of, report=_report, replace=force)
             client.close()
     if kind in ("bubblewrap", "all") or (kind is None and not made):
+        ensure_bwrap(report=_report)
         made["bubblewrap"] = str(base_tree(of, report=_report))
     return made
 
@@ -115,6 +116,89 @@ def list_images(as_json: bool) -> None:
         click.echo(f"docker  {image['kind']} {', '.join(image['tags']) or '(no tag)'}  {image['bytes'] >> 20} MiB")
     if not cached and not engine:
         click.echo("no images yet; `agent sandbox build` makes the base image")
+
+
+@sandbox.command()
+@click.option("--kind", type=click.Choice(KINDS), default="all", show_default=True, help="Which to check.")
+@as_json_option
+def check(kind: str, as_json: bool) -> None:
+    """Open a sandbox of each kind that works here and run a command in it. Exit code 1 when none works."""
+    import asyncio
+
+    from sandbox.choose import available
+
+    findings = []
+    for fact in available():
+        if fact.kind == "none" or kind not in ("all", fact.kind):
+            continue
+        finding = {"kind": fact.kind, "usable": fact.usable, "said": fact.said, "todo": fact.todo}
+        findings.append(finding | (asyncio.run(_try_out(fact.kind)) if fact.usable else {}))
+    if as_json:
+        click.echo(json.dumps(findings, indent=1))
+    else:
+        for finding in findings:
+            click.echo(f"{'ok     ' if finding['usable'] else 'missing'}  {finding['kind']}: {finding['said']}")
+            if finding["todo"]:
+                click.echo(f"         -> {finding['todo']}")
+    sys.exit(0 if any(finding["usable"] for finding in findings) else EXIT_FAILED)
+
+
+async def _try_out(kind: str) -> dict[str, Any]:
+    from sandbox.base import SandboxError
+    from sandbox.choose import open_sandbox
+    from sandbox.images import resolve_image
+    from sandbox.policy import SandboxSpec
+
+    try:
+        image = await resolve_image(kind, progress=lambda line: click.echo(line, err=True))
+        began = time.monotonic()
+        box = await open_sandbox(kind, SandboxSpec(image=image))
+        try:
+            result = await box.run("python3 --version && git --version && rg --version | sed -n 1p")
+        finally:
+            await box.close()
+    except SandboxError as error:
+        return {"usable": False, "said": str(error)}
+    seconds = round(time.monotonic() - began, 2)
+    said = ", ".join(result.output.decode(errors="replace").split("\n")).rstrip(", ")
+    return {"usable": result.exit_code == 0, "said": f"{said} (opened, used and closed in {seconds} s)"}
+
+
+@sandbox.command()
+@click.option("--images", is_flag=True, help="Also remove images that can be made again, but for the newest base.")
+@as_json_option
+def prune(images: bool, as_json: bool) -> None:
+    """Remove what killed runs left behind."""
+    from sandbox.choose import prune as prune_leftovers
+
+    with _errors(as_json):
+        removed = dict(prune_leftovers())
+        if images:
+            removed["images"] = _prune_images()
+    if as_json:
+        click.echo(json.dumps(removed))
+        return
+    for what, count in removed.items():
+        click.echo(f"{what}: {count} removed")
+
+
+def _prune_images() -> int:
+    from sandbox.base import SandboxUnavailable
+    from sandbox.images import recipe
+    from sandbox.images.base_image import cached_bases, remove_base
+    from sandbox.images.engine import connect, remove_own_images
+
+    keep = recipe().digest
+    old = [base for base in cached_bases() if base.digest != keep]
+    for base in old:
+        remove_base(base)
+    try:
+        client = connect()
+    except SandboxUnavailable:
+        return len(old)
+    gone = remove_own_images(client, keep)
+    client.close()
+    return len(old) + gone
 
 
 def _engine_images() -> list[dict[str, Any]]:

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 
 from sandbox.base import ImageProblem
 from sandbox.images.apt import private_apt, without_credentials
-from sandbox.images.cache import images_dir, locked, remove_tree, unfinished
+from sandbox.images.cache import cache_dir, images_dir, locked, remove_tree, unfinished
 from sandbox.images.engine import LABEL, find_image
 from sandbox.images.progress import Report, run_tool, silent, step
 from sandbox.images.recipe import Recipe, recipe
-from sandbox.images.rootfs import AGENT_HOME, AGENT_ID, WORKSPACE, build_tree
+from sandbox.images.rootfs import AGENT_HOME, WORKSPACE, build_tree
+from sandbox.policy import BASE_IMAGE, GID, UID
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-BASE_REPOSITORY = "patchwright/base"
+BASE_REPOSITORY = BASE_IMAGE.partition(":")[0]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SPACE = "check the free space of the cache folder (PATCHWRIGHT_CACHE moves it); then run it again."
 
@@ -87,7 +88,7 @@ def base_tree(of: Recipe | None = None, *, report: Report = silent) -> Path:
 
 def find_base_tree(of: Recipe | None = None) -> Path | None:
     """The base tree when it is in the cache; builds nothing."""
-    target = images_dir() / f"base-{(of or recipe()).digest}"
+    target = cache_dir() / "images" / f"base-{(of or recipe()).digest}"
     return target if target.is_dir() else None
 
 
@@ -131,7 +132,7 @@ def import_tar(source: Path, of: Recipe | None = None, *, report: Report = silen
 def cached_bases() -> list[CachedBase]:
     """The base images in the cache, newest first."""
     found = []
-    for note in images_dir().glob("base-*.json"):
+    for note in (cache_dir() / "images").glob("base-*.json"):
         tar = note.with_suffix(".tar")
         if not tar.is_file():
             continue
@@ -172,7 +173,7 @@ def _pack(tree: Path, tar: Path) -> None:
     common = ["--numeric-owner", "--sort=name", "-C", str(tree)]
     excluded = [f"--exclude={path}" for path in mine]
     root = ["tar", "-cf", str(tar), "--owner=0", "--group=0", *common, *excluded, "."]
-    agent = ["tar", "-rf", str(tar), f"--owner={AGENT_ID}", f"--group={AGENT_ID}", *common, *mine]
+    agent = ["tar", "-rf", str(tar), f"--owner={UID}", f"--group={GID}", *common, *mine]
     for command in (root, agent):
         run_tool(command, what="packing the tar", hint=_SPACE)
 
@@ -188,13 +189,14 @@ def _keep(tar: Path, target: Path, of: Recipe) -> None:
 
 def _import(client: DockerClient, tar: Path, of: Recipe) -> None:
     from docker.errors import DockerException
+    from requests.exceptions import RequestException
 
     changes = [f"ENV PATH={_PATH}", "ENV LANG=C.UTF-8", f"WORKDIR /{WORKSPACE}", 'CMD ["bash"]']
     changes.append(f"LABEL {LABEL}=base")
     try:
         client.api.import_image(str(tar), repository=BASE_REPOSITORY, tag=of.digest, changes=changes)
         client.images.get(f"{BASE_REPOSITORY}:{of.digest}").tag(BASE_REPOSITORY, "latest")
-    except DockerException as error:
+    except (DockerException, RequestException) as error:
         raise ImageProblem(
             f"Docker didn't take the base image {tar}: {error}.\n"
             "Try: look at the engine's free space (`docker system df`); then `agent sandbox build --force`."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sandbox.base import ImageProblem, SandboxUnavailable
 from sandbox.images.apt import private_apt
-from sandbox.images.cache import locked, tools_dir, unfinished
+from sandbox.images.cache import cache_dir, locked, tools_dir, unfinished
 from sandbox.images.progress import Report, run_tool, silent, step
 from sandbox.images.recipe import host_suite
 
@@ -19,7 +19,7 @@ def find_bwrap() -> Path | None:
     """`bwrap` on PATH, else the one that an earlier `ensure_bwrap` fetched."""
     if found := shutil.which("bwrap"):
         return Path(found)
-    fetched = tools_dir() / "bubblewrap" / "usr/bin/bwrap"
+    fetched = cache_dir() / "tools/bubblewrap" / "usr/bin/bwrap"
     return fetched if fetched.is_file() else None
 
 

@@ -178,6 +178,7 @@ def _run_build(
     client: DockerClient, tar: IO[bytes], tag: str, settings: BuildSettings, source: str, report: Report
 ) -> None:
     from docker.errors import DockerException
+    from requests.exceptions import RequestException
 
     for reason in settings.left_out:
         report(Progress(f"not passed into the build: {reason}", 0.0))
@@ -197,7 +198,7 @@ def _run_build(
                 labels={LABEL: "environment"},
             )
             _follow(messages, output, source)
-    except DockerException as error:
+    except (DockerException, RequestException) as error:
         raise ImageProblem(
             failure(f"building {source} failed: {error}", "\n".join(output.lines), _OTHERWISE)
         ) from error

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.base import ImageProblem, SandboxUnavailable
+from sandbox.base import ImageProblem
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.images import Image
 
-LABEL = "org.patchwright.image"  # on every image that we make; its value is `base` or `environment`
-_SECONDS = 900  # an engine on a busy disk takes minutes for one import
+LABEL = "patchwright.image"  # on every image that we make; its value is `base` or `environment`
+_SECONDS = 3600  # a build step may say nothing for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +26,11 @@ class OwnImage:
 
 
 def connect() -> DockerClient:
-    """A client for the engine that DOCKER_HOST names, else the default socket. Raises SandboxUnavailable."""
-    import docker
-    from docker.errors import DockerException
+    """A client that waits as long as builds and imports take. Raises SandboxUnavailable."""
+    from sandbox.docker import connect as connect_for_runs
 
-    try:
-        client = docker.from_env(timeout=_SECONDS)
-        client.ping()
-    except DockerException as error:
-        raise SandboxUnavailable(
-            f"no Docker engine answers: {error}.\n"
-            "Try: start Docker, or point DOCKER_HOST at its socket; or use `--sandbox bubblewrap`."
-        ) from error
+    client = connect_for_runs()
+    client.api.timeout = _SECONDS
     return client
 
 
@@ -60,3 +53,20 @@ def own_images(client: DockerClient) -> list[OwnImage]:
     found = client.images.list(filters={"label": LABEL})
     own = [OwnImage(str(i.id), i.labels.get(LABEL, ""), tuple(i.tags), int(i.attrs.get("Size", 0))) for i in found]
     return sorted(own, key=lambda image: (image.kind, image.tags))
+
+
+def remove_own_images(client: DockerClient, keep: str) -> int:
+    """Remove our images but the one with a tag that ends in `keep`; those in use stay. How many went."""
+    from docker.errors import APIError
+
+    gone = 0
+    for image in own_images(client):
+        if any(tag.endswith(f":{keep}") for tag in image.tags):
+            continue
+        try:
+            for name in image.tags or (image.id,):
+                client.images.remove(name)
+        except APIError:
+            continue  # a container uses it
+        gone += 1
+    return gone

@@ -16,11 +16,12 @@ from sandbox.images.base_image import BASE_REPOSITORY, base_image, base_tree
 from sandbox.images.dockerfile import base_images, build_dockerfile, build_setup
 from sandbox.images.engine import connect, find_image
 from sandbox.images.progress import Progress, Report, step
+from sandbox.policy import HOST_IMAGE, SandboxSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-DEFAULT_WORKDIR = "/workspace"
+DEFAULT_WORKDIR = SandboxSpec().workdir
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def _have_base(client: DockerClient, name: str, report: Report) -> None:
 def _present(client: DockerClient, name: str, report: Report) -> str:
     """The image by that name, pulled when the engine doesn't have it."""
     from docker.errors import DockerException
+    from requests.exceptions import RequestException
 
     _have_base(client, name, report)
     if find_image(client, name) is not None:
@@ -120,7 +122,7 @@ def _present(client: DockerClient, name: str, report: Report) -> str:
     try:
         with step(f"pulling {name}", report):
             client.images.pull(name)
-    except DockerException as error:
+    except (DockerException, RequestException) as error:
         raise ImageProblem(
             f"the image `{name}` isn't in the Docker engine and can't be pulled: {error}.\n"
             "Try: the name as `docker images` prints it, `docker load` on a machine without a registry, "
@@ -130,6 +132,8 @@ def _present(client: DockerClient, name: str, report: Report) -> str:
 
 
 def _bubblewrap(image: str | None, config: ImageConfig, report: Report) -> str:
+    if image == HOST_IMAGE:
+        return image
     if image is not None:
         return str(_folder(image))
     described = config.image or config.dockerfile or config.setup

@@ -19,10 +19,10 @@ from pathlib import Path
 from sandbox.base import ImageProblem
 from sandbox.images.dpkg_database import Package, read_package, write_database
 from sandbox.images.progress import Report, failure, run_tool, step
+from sandbox.policy import GID, HOME, UID, USER, SandboxSpec
 
-AGENT_ID = 1000  # uid and gid of the account that the model's commands run under
-AGENT_HOME = "home/agent"
-WORKSPACE = "workspace"
+AGENT_HOME = HOME.lstrip("/")
+WORKSPACE = SandboxSpec().workdir.lstrip("/")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _UNWANTED = ("man", "locale", "info", "lintian", "bug")
 _FOLDERS = ("mnt", "media", "opt", "srv", "usr/local/bin", "usr/local/lib", "usr/local/sbin", "var/local", WORKSPACE)
@@ -66,10 +66,10 @@ def _accounts(tree: Path) -> None:
     master = tree / "usr/share/base-passwd"
     users = (master / "passwd.master").read_text(encoding="utf-8").replace(":*:", ":x:")
     groups = (master / "group.master").read_text(encoding="utf-8").replace(":*:", ":x:")
-    users += f"agent:x:{AGENT_ID}:{AGENT_ID}::/{AGENT_HOME}:/bin/bash\n"
+    users += f"{USER}:x:{UID}:{GID}::{HOME}:/bin/bash\n"
     names = [line.partition(":")[0] for line in users.splitlines()]
     _write(tree / "etc/passwd", users)
-    _write(tree / "etc/group", f"{groups}agent:x:{AGENT_ID}:\n")
+    _write(tree / "etc/group", f"{groups}{USER}:x:{GID}:\n")
     _write(tree / "etc/shadow", "".join(f"{name}:*:19000:0:99999:7:::\n" for name in names))
     home = tree / AGENT_HOME
     home.mkdir(parents=True)
