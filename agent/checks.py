@@ -43,6 +43,7 @@ class Check:
     before: str
     after: str
     timeout: float = 900.0
+    cwd: str = "."  # relative to the work folder
 
 
 def is_test_file(path: str) -> bool:
@@ -58,33 +59,35 @@ def is_test_file(path: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class _Command:
     text: str
+    cwd: str
     tree: str  # the work tree while it ran
     exit_code: int
 
 
 def _commands(events: Iterable[Event]) -> list[_Command]:
-    """The bash commands of a run that left the work tree alone enough to be repeated, in order."""
+    """The bash commands of a run, in order."""
     found = []
     for event in events:
         if event.type is EventType.OBSERVATION:
             facts = event.data["facts"]
             if isinstance(command := facts.get("command"), str) and isinstance(code := facts.get("exit_code"), int):
-                found.append(_Command(command, event.data["tree"], code))
+                found.append(_Command(command, facts.get("cwd", "."), event.data["tree"], code))
     return found
 
 
-def flipped(events: Iterable[Event], final_tree: str) -> list[tuple[str, str]]:
-    """(command, tree where it failed) of commands that failed once and passed on the final tree; newest first."""
-    failed: dict[str, str] = {}
-    passed: dict[str, None] = {}
+def flipped(events: Iterable[Event], final_tree: str) -> list[_Command]:
+    """Commands, as they failed, that passed later on the final tree; the newest first."""
+    failed: dict[tuple[str, str], _Command] = {}
+    passed: dict[tuple[str, str], None] = {}
     for command in _commands(events):
+        key = (command.text, command.cwd)
         if command.exit_code:
-            failed[command.text] = command.tree
-            passed.pop(command.text, None)
-        elif command.tree == final_tree and command.text in failed:
-            passed.pop(command.text, None)
-            passed[command.text] = None
-    return [(text, failed[text]) for text in reversed(passed)][:MAX_INFERRED]
+            failed[key] = command
+            passed.pop(key, None)
+        elif command.tree == final_tree and key in failed:
+            passed.pop(key, None)
+            passed[key] = None
+    return [failed[key] for key in reversed(passed)][:MAX_INFERRED]
 
 
 async def plan(
@@ -96,17 +99,20 @@ async def plan(
     before = await compose(bare, base.tree, tree, tests)
     found: dict[str, Check] = {}
 
-    async def add(source: CheckSource, command: str, seen_on: str | None = None, timeout: float = 900.0) -> None:
-        if command not in found:
-            extra = await _vanished(bare, base.tree, seen_on, tree) if seen_on else []
-            sides = [await compose(bare, side, seen_on, extra) if seen_on else side for side in (before, tree)]
-            found[command] = Check(source, command, sides[0], sides[1], timeout)
+    async def add(source: CheckSource, command: str, seen: _Command | None = None, timeout: float = 900.0) -> None:
+        if command in found:
+            return
+        sides = [before, tree]
+        if seen:
+            extra = await _vanished(bare, base.tree, seen.tree, tree)
+            sides = [await compose(bare, side, seen.tree, extra) for side in sides]
+        found[command] = Check(source, command, sides[0], sides[1], timeout, seen.cwd if seen else ".")
 
-    seen = {command.text: command.tree for command in _commands(events)}
     if reproduction and reproduction.strip():
+        seen = {command.text: command for command in _commands(events)}
         await add(CheckSource.SUBMITTED, reproduction, seen.get(reproduction))
-    for command, failed_on in flipped(events, tree):
-        await add(CheckSource.INFERRED, command, failed_on)
+    for command in flipped(events, tree):
+        await add(CheckSource.INFERRED, command.text, command)
     if config.test.command:
         await add(CheckSource.CONFIGURED, config.test.command, timeout=config.test.timeout)
     if near := await near_tests(bare, tree, [path for status, path in changed if status != "D"]):
@@ -121,9 +127,9 @@ async def _vanished(bare: Path, base_tree: str, seen_on: str, final_tree: str) -
     return sorted(added & gone)
 
 
-async def compose(bare: Path, tree: str, source: str | None, paths: Sequence[str]) -> str:
+async def compose(bare: Path, tree: str, source: str, paths: Sequence[str]) -> str:
     """A tree with some paths taken from another tree. Writes only tree objects to the run's repository."""
-    if not source or not paths:
+    if not paths:
         return tree
     listing = await git("ls-tree", "-r", "-z", "--full-tree", source, "--", *paths, at=bare)
     index = {"GIT_INDEX_FILE": str(bare / "compose.index")}

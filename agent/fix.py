@@ -179,6 +179,7 @@ class _Run:
                 ended, tree = await self._run_loop(model, sandbox)
             finally:
                 await sandbox.close()
+                place.clear()
         finally:
             await model.close()
         self.log.append(EventType.LOOP_ENDED, end=ended.end, message=str(ended), tree=tree)
@@ -211,10 +212,8 @@ class _Run:
     async def _machine(self, settings: config.RepositoryConfig) -> machine.Machine:
         if opened := self.log.last(EventType.SANDBOX_OPENED):
             data = opened.data
-            return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder.id)
-        place = await machine.prepare(
-            self.request.sandbox, self.request.image, settings, self.folder.repository, self.folder.id, self._progress
-        )
+            return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder)
+        place = await machine.prepare(self.request.sandbox, self.request.image, settings, self.folder, self._progress)
         self.log.append(EventType.SANDBOX_OPENED, kind=place.kind, image=place.image, workdir=place.workdir)
         return place
 
@@ -231,8 +230,6 @@ class _Run:
         await worktree.fill()
         if session.tree != self.base.tree:
             await worktree.restore(session.tree)
-        if cwd := session.tool_state.get("cwd"):
-            await sandbox.run(["true"], cwd=cwd, keep_session=True)
         tools = {tool_name(tool): tool for tool in standard_tools()}
         context = ToolContext(sandbox, self.folder.blobs, worktree.diff)
         if not len(session.transcript.ids):
@@ -269,7 +266,10 @@ class _Run:
             self.folder.repository, self.base, tree, self.log.events, settings, submitted.get("reproduction")
         )
         place = await self._machine(settings)
-        result = await verify.verify(self.log, self.folder.repository, self.base, tree, patch, commands, place.open)
+        try:
+            result = await verify.verify(self.log, self.folder.repository, self.base, tree, patch, commands, place.open)
+        finally:
+            place.clear()
         self.log.append(
             EventType.VERIFIED, verified=result.verified, applies=result.applies, verdicts=list(result.verdicts)
         )

@@ -6,14 +6,16 @@ Left out: what a sandbox is (`sandbox`), and what is put into it (`agent.worktre
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.config import RepositoryConfig
 from agent.git import git
+from agent.runs import RunFolder
 from sandbox.base import Sandbox
 
 Progress = Callable[[str], None]
@@ -26,20 +28,32 @@ class Machine:
     kind: str
     image: str
     workdir: str
-    run: str
+    run: RunFolder
 
-    async def open(self) -> Sandbox:
-        """A fresh sandbox with an empty work folder. Raises SandboxError."""
+    async def open(self, purpose: str = "work") -> Sandbox:
+        """A fresh sandbox with an empty work folder. Raises SandboxError.
+
+        Without isolation the work folder is a real one: it lies in the run's folder under the purpose's name, so
+        that a resumed run finds the paths that the model has seen.
+        """
         from sandbox.choose import open_sandbox
         from sandbox.policy import SandboxSpec
 
-        return await open_sandbox(
-            self.kind, SandboxSpec(image=self.image or None, workdir=self.workdir, labels={"run": self.run})
-        )
+        spec = SandboxSpec(image=self.image or None, workdir=self.workdir, labels={"run": self.run.id})
+        if self.kind == "none":
+            folder = self.run.path / "work" / purpose
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            spec = replace(spec, folder=str(folder))
+        return await open_sandbox(self.kind, spec)
+
+    def clear(self) -> None:
+        """Remove the folders that were worked in."""
+        shutil.rmtree(self.run.path / "work", ignore_errors=True)
 
 
 async def prepare(
-    kind: str, image: str | None, config: RepositoryConfig, bare: Path, run: str, progress: Progress
+    kind: str, image: str | None, config: RepositoryConfig, run: RunFolder, progress: Progress
 ) -> Machine:
     """Choose the sandbox and make its image ready, building what is missing. Raises SandboxError."""
     from sandbox.choose import choose
@@ -50,7 +64,7 @@ async def prepare(
     wanted = ImageConfig(image=said.image, dockerfile=said.dockerfile, setup=said.setup)
     with tempfile.TemporaryDirectory(prefix="patchwright-context-") as folder:
         if image is None and (wanted.dockerfile or wanted.setup):
-            await _unpack_base(bare, Path(folder))
+            await _unpack_base(run.repository, Path(folder))
         name = await resolve_image(
             chosen, image=image, config=wanted, context=Path(folder), workdir=said.workdir, progress=progress
         )

@@ -46,14 +46,14 @@ class Verification:
         return self.applies and Verdict.FIXED in self.verdicts and Verdict.BROKEN not in self.verdicts
 
 
-OpenSandbox = Callable[[], Awaitable[Sandbox]]
+OpenSandbox = Callable[[str], Awaitable[Sandbox]]  # by purpose
 
 
 async def verify(
     log: EventLog, bare: Path, base: Base, tree: str, patch: str, checks: Sequence[Check], open_sandbox: OpenSandbox
 ) -> Verification:
     """Prove that the patch applies, then run the checks on both sides. Raises SandboxError."""
-    after = await open_sandbox()
+    after = await open_sandbox("after")
     try:
         worktree = Worktree(after, bare, base)
         await worktree.fill()
@@ -61,7 +61,7 @@ async def verify(
         log.append(EventType.CHECK, kind="apply", passed=applies)
         verdicts: list[Verdict] = []
         if applies and checks:
-            before = await open_sandbox()
+            before = await open_sandbox("before")
             try:
                 clean = Worktree(before, bare, base)
                 await clean.fill()
@@ -93,7 +93,8 @@ async def _check(log: EventLog, check: Check, before: Side, after: Side) -> Verd
     for (sandbox, worktree), tree in ((before, check.before), (after, check.after)):
         if worktree.tree != tree:
             await worktree.switch(tree)
-        results.append(await sandbox.run(check.command, cwd=sandbox.workdir, timeout=check.timeout))
+        cwd = f"{sandbox.workdir}/{check.cwd}"
+        results.append(await sandbox.run(check.command, cwd=cwd, timeout=check.timeout))
         await worktree.checkpoint()  # a check may write files: the next one is put back on its own tree
     verdict = judge(*results)
     log.append(

@@ -6,6 +6,7 @@ process groups and the file with the whole output, which are the sandbox's.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 import signal
@@ -69,6 +70,7 @@ class Bash:
         if not command.strip():
             return failure("the command is empty. Nothing was run.")
         await self._take_up_session(context)
+        started_in = posixpath.relpath(context.state.get(_CWD, context.sandbox.workdir), context.sandbox.workdir)
         result = await context.sandbox.run(
             command,
             timeout=timeout,
@@ -84,7 +86,9 @@ class Bash:
                 f"this command has failed in the same way {count} times in a row; it will not work by being "
                 "repeated. Find out why it fails, or try another way"
             )
-        return Observation(_layout(output, notes, result), may_have_changed=True, data=_facts(command, result))
+        return Observation(
+            _layout(output, notes, result), may_have_changed=True, data=_facts(command, started_in, result)
+        )
 
     async def _take_up_session(self, context: ToolContext) -> None:
         """In a sandbox that is new to us (resume, fork), go where the run was before."""
@@ -167,9 +171,10 @@ def _moved(context: ToolContext, result: CommandResult) -> str | None:
     return None if result.cwd == before else f"the working directory is now {result.cwd}"
 
 
-def _facts(command: str, result: CommandResult) -> dict[str, Any]:
+def _facts(command: str, started_in: str, result: CommandResult) -> dict[str, Any]:
     return {
         "command": command,
+        "cwd": started_in,  # relative to the work folder
         "exit_code": result.exit_code,
         "end": str(result.end),
         "seconds": result.seconds,

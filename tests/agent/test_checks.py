@@ -45,7 +45,8 @@ def test_a_command_that_failed_and_passes_on_the_final_tree_is_a_reproduction() 
         observed("pytest c", 0, "final"),
         observed("pytest c", 1, "final"),  # failed again
     ]
-    assert checks.flipped(events, "final") == [("pytest b", "base")]
+    found = checks.flipped(events, "final")
+    assert [(command.text, command.cwd, command.tree) for command in found] == [("pytest b", ".", "base")]
 
 
 async def test_the_plan_puts_test_files_and_removed_scripts_on_both_sides(tmp_path: Path) -> None:
