@@ -7,7 +7,9 @@ import random
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +233,19 @@ def test_a_list_of_the_right_length_with_other_tokens_is_refused(tmp_path: Path)
     expected = VocabularySource("two", "p", "p==1", "r", tokens=2, sha256="0" * 64)
     with pytest.raises(VocabularyError, match="another SHA-256"):
         compile_vocabulary(a_list(tmp_path, [b"YQ== 0", b"Yg== 1"]), expected)
+
+
+def test_small_lists_are_looked_up_over_the_end_of_their_table(tmp_path: Path) -> None:
+    for seed in range(60):
+        draw = random.Random(seed)
+        tokens = [*{bytes(draw.choices(b"abcd", k=draw.randint(1, 4))) for _ in range(draw.randint(1, 9))}]
+        digest = sha256(b"".join(bytes([len(token)]) + token for token in tokens)).hexdigest()
+        source = VocabularySource("small", "p", "p==1", "r", tokens=len(tokens), sha256=digest)
+        lines = [b64encode(token) + b" %d" % rank for rank, token in enumerate(tokens)]
+        vocabulary = Vocabulary(compile_vocabulary(a_list(tmp_path, lines), source))
+        assert [vocabulary.rank(token) for token in tokens] == [*range(len(tokens))]
+        assert all(vocabulary.rank(b"%d" % number) == -1 for number in range(40))
+        assert vocabulary.join(range(len(tokens)), {}) == b"".join(tokens)
 
 
 def test_a_missing_package_is_named() -> None:
