@@ -168,15 +168,17 @@ def _type_of(value: object) -> str:
 
 def _enum_complaint(value: JSON, nodes: list[Mapping[str, Any]]) -> str | None:
     members = [member for node in nodes for member in _members(node)]
-    # Compared with their classes: 1 == True in Python, not in JSON.
-    if not members or any(_type_of(m) == _type_of(value) and m == value for m in members):
-        return None
-    if any(not isinstance(m, bool) and isinstance(m, int | float) and m == value for m in members):
+    if not members or any(_same(member, value) for member in members):
         return None
     if len(nodes) > 1 and not all(_members(node) or not _types([node]) for node in nodes):
         return None  # some other branch of a union may allow the value freely
     shown = ", ".join(_show(member) for member in members[:20])
     return f"the value is not one of {shown}"
+
+
+def _same(member: object, value: JSON) -> bool:
+    """Equality as JSON has it: 1 is 1.0 and not true."""
+    return isinstance(member, bool) == isinstance(value, bool) and member == value
 
 
 def _show(member: object) -> str:

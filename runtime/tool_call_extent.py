@@ -3,10 +3,11 @@
 A value may hold any text, whole example calls included, so the end of a call can't be told from one tag:
 
 1. `</parameter>`, `</function>`, `</tool_call>` together (a triple) end a call. Calls nested in a value are
-   balanced out: the triple that ends a call is the one that closes its own header.
-2. A header that comes right after a closing tag is a new call, so two calls are never read as one. Where the
-   headers and triples don't balance, a new call also begins after any pair of closing tags.
-3. A triple with text behind it that runs into another triple, and no header between, was part of the value.
+   balanced out: the triple that ends a call is the one that closes its own header. Where headers and triples
+   don't balance, the first triple ends the call, and a header inside it is text, reported as a problem.
+2. A plausible header of a known tool that comes right after a closing tag is a new call, so two calls of
+   which the first lacks some of its closing tags are never read as one.
+3. A triple with text behind it that runs into another triple, with no header between, was part of the value.
 4. Where no triple is left, fewer closing tags will do, but only with nothing but blanks behind them.
 5. Otherwise the call was cut off.
 """
@@ -24,8 +25,8 @@ class Extent:
     """A call's end. Indices are into the marks of the `Markup`.
 
     stop: the first closing tag, where the last value ends. end: one past the last tag of the call.
-    closed: nothing is missing that says that the call is over. swallowed: a full header of another call
-    lies in it that no triple of its own closes.
+    closed: every closing tag is there (a call without `<tool_call>` needs no `</tool_call>`).
+    swallowed: a full header of another call lies in it that no triple of its own closes.
     """
 
     stop: int
@@ -64,17 +65,45 @@ def find_extent(markup: Markup, book: ToolBook, index: int, function: int) -> Ex
         if at == target:
             return _stretch(markup, book, at, swallowed)
         if at > first and starts_call(markup, book, at):
-            after_closer = at - 1 != nested_end and markup.tag(at - 1) in CLOSERS and markup.touches(at - 1)
-            if after_closer or (balanced is None and weak.pair is not None):
+            if at - 1 != nested_end and _is_next_call(markup, book, at, weak, balanced=balanced is not None):
                 break
-            inner = markup.partner.get(at)
-            if inner is not None and (balanced is not None or not wrapped):
-                nested_end, at = inner + 2, inner + 3
+            nested = _nested_end(markup, at, whole=balanced is not None or not wrapped)
+            if nested is not None:
+                nested_end, at = nested - 1, nested
                 continue
             swallowed = True
         _note_weak_end(markup, weak, at, wrapped)
         at += 1
     return _weak_extent(markup, weak, at, wrapped) or at
+
+
+def _is_next_call(markup: Markup, book: ToolBook, at: int, weak: _Weak, *, balanced: bool) -> bool:
+    """Whether the header at `at` begins a new call, the one before it being closed well enough (rule 2)."""
+    if not _plausible(markup, book, at):
+        return False
+    closed_here = [extent for extent in (weak.pair, weak.single) if extent is not None and extent.end == at]
+    if closed_here and markup.touches(at - 1):
+        return markup.tag(at) is Tag.CALL or closed_here[0] is weak.pair
+    return not balanced and weak.pair is not None and markup.tag(at) is Tag.CALL
+
+
+def _plausible(markup: Markup, book: ToolBook, at: int) -> bool:
+    """Whether the header at `at` is one that a real call of a known tool can have."""
+    function = markup.header(at)
+    name = book.proper(markup.marks[function].name) if function is not None else ""
+    if function is None or not book.knows(name):
+        return False
+    spec, follows = book.spec(name), markup.marks[function + 1]
+    return spec.accepts(follows.name) if follows.tag in PARAMETERS else not spec.required
+
+
+def _nested_end(markup: Markup, at: int, *, whole: bool) -> int | None:
+    """One past the call that begins at `at` inside a value, where it is whole; with parameters only if asked."""
+    function = markup.header(at)
+    if function is not None and markup.tag(function + 1) is Tag.FUNCTION_END:
+        return function + (3 if markup.touches(function + 1) and markup.tag(function + 2) is Tag.CALL_END else 2)
+    inner = markup.partner.get(at) if whole else None
+    return None if inner is None else inner + 3
 
 
 def _without_parameters(markup: Markup, index: int, first: int) -> Extent:
@@ -96,9 +125,10 @@ def _stretch(markup: Markup, book: ToolBook, triple: int, swallowed: bool) -> Ex
             attempt = markup.tag(at) is Tag.CALL and markup.function_of(at) is not None
             if attempt or markup.tag(at) is Tag.THINK_END or starts_call(markup, book, at):
                 return Extent(triple, triple + 3, swallowed=swallowed)
-            text_between = text_between or not markup.touches(at)
+            text_between = text_between or not markup.touches(at) or markup.tag(at) not in CLOSERS
             at += 1
-        if at >= len(markup) or not text_between:
+        stricter = at < len(markup) and markup.is_strict_triple(at) and not markup.is_strict_triple(triple)
+        if at >= len(markup) or not (text_between or stricter):
             return Extent(triple, triple + 3, swallowed=swallowed)
         triple = at
 
@@ -109,15 +139,17 @@ def _note_weak_end(markup: Markup, weak: _Weak, at: int, wrapped: bool) -> None:
     after = markup.tag(at - 1) if at and markup.touches(at - 1) else None
     if tag is Tag.FUNCTION_END:
         stop = at - 1 if after in PARAMETER_ENDS else at
+        if not _ends_value(markup, stop):
+            return
         if follows is Tag.CALL_END:
-            weak.pair = Extent(stop, at + 2)
+            weak.pair = Extent(stop, at + 2, closed=stop < at)
         elif stop < at:
             weak.pair = Extent(stop, at + 1, closed=not wrapped)
     elif tag is Tag.CALL_END and after is not Tag.FUNCTION_END:
         if after in PARAMETER_ENDS:
-            weak.single = Extent(at - 1, at + 1)
+            weak.single = Extent(at - 1, at + 1, closed=False)
         elif markup.at_line_start(at):
-            weak.single = Extent(at, at + 1)
+            weak.single = Extent(at, at + 1, closed=False)
     elif tag is Tag.PARAMETER_END and follows not in CLOSERS and _ends_value(markup, at):
         weak.single = Extent(at, at + 1, closed=False)
 

@@ -119,6 +119,15 @@ class Markup:
             and self.touches(index + 1)
         )
 
+    def is_strict_triple(self, index: int) -> bool:
+        r"""Whether exactly `\n</parameter>\n</function>\n</tool_call>` begins at this tag."""
+        return (
+            self.is_triple(index)
+            and self.at_line_start(index)
+            and all(mark.exact for mark in self.marks[index : index + 3])
+            and self.gaps[index] is self.gaps[index + 1] is Gap.NEWLINE
+        )
+
     def is_strict_boundary(self, index: int) -> bool:
         r"""Whether `\n</parameter>\n<parameter=NAME>\n` begins at this tag."""
         return (

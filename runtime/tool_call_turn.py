@@ -20,7 +20,7 @@ from runtime.tool_call_types import ParsedTurn, Piece, PieceKind, Problem, ToolC
 
 _THINK_AGAIN = re.compile(r"\s{0,8}<think>\n?")
 _ONLY_CLOSERS = re.compile(r"(?:\s*<[ \t]*/[ \t]*(?:tool_call|function|parameter)[^<>]{0,40}>)+\s*\Z")
-_CALL_LIKE = re.compile(r"^<tool_call>\s*[^<\s]|^<function=[^<>\n]{1,256}>\s*<parameter=", re.MULTILINE)
+_CALL_LIKE = re.compile(r"^(?:<tool_call>\s*(\{)?|<function=[^<>\n]{1,256}>\s*(<parameter=))", re.MULTILINE)
 
 
 def read_turn(text: str, book: ToolBook, *, thinking: bool, finished: bool) -> ParsedTurn:
@@ -60,7 +60,7 @@ class _TurnReader:
             reasoning=said[PieceKind.REASONING] if thinking else None,
             content=said[PieceKind.CONTENT],
             calls=tuple(self.calls),
-            problems=tuple(self.problems),
+            problems=tuple(dict.fromkeys(self.problems)),
             pieces=pieces,
         )
 
@@ -179,7 +179,7 @@ class _TurnReader:
             return True
         if not self.finished:
             return False
-        if markup.tag(extent.end - 1) is Tag.FUNCTION_END:
+        if markup.tag(extent.end - 1) in (Tag.FUNCTION_END, Tag.CALL_END):
             return True
         spec = self.book.spec(self.book.proper(markup.marks[function].name))
         names = {name for name, _ in read_body(markup, function + 1, extent, spec).values}
@@ -248,7 +248,7 @@ class _TurnReader:
         else:
             if self.calls and self.attempts:
                 self.problems.append(report.TEXT_AFTER_CALL)
-            if _CALL_LIKE.search(text):
+            if _looks_like_call(text):
                 self.problems.append(report.CALL_LIKE_TEXT)
             framed = before_call and not self.attempts and kind is PieceKind.CONTENT and text.endswith("\n\n")
             self._take(kind, end - 2 if framed else end)
@@ -258,3 +258,9 @@ class _TurnReader:
         if end > self.done:
             self.pieces.append(Piece(kind, self.text[self.done : end]))
             self.done = end
+
+
+def _looks_like_call(text: str) -> bool:
+    """Whether a line of the text begins as a call does, other than by naming the tag."""
+    found = _CALL_LIKE.search(text)
+    return found is not None and bool(found[1] or found[2] or text.find("</tool_call>", found.end()) >= 0)
