@@ -109,7 +109,7 @@ class Channel:
     """Calls with numbers, several at once; every pending one fails as soon as the guest is gone."""
 
     stream: Stream
-    died: Callable[[str], None] = lambda reason: None  # told once, with what the channel knows
+    died: Callable[[str, bool], None] = lambda reason, certain: None  # told once; see `ended`
     reason: str | None = None
     errors: bytearray = field(default_factory=bytearray)  # the last words of the guest's stderr
     _reader: FrameReader = field(default_factory=FrameReader)
@@ -127,19 +127,19 @@ class Channel:
             for message, payload in self._reader.feed(data):
                 self._dispatch(message, payload)
         except ProtocolBroken as error:
-            self.ended(f"its guest broke the protocol ({error})")
+            self.ended(f"its guest broke the protocol ({error})", certain=True)
 
     def received_error(self, data: bytes) -> None:
         self.errors += data
         del self.errors[:-4096]
 
-    def ended(self, reason: str) -> None:
-        """The guest can't be reached any more."""
+    def ended(self, reason: str, *, certain: bool = False) -> None:
+        """The guest can't be reached any more. Not `certain`: the machine around it may know a better reason."""
         if self.reason is not None:
             return
         self.reason = reason
         self.stream.close()
-        self.died(reason)
+        self.died(reason, certain)
 
     def fail_pending(self, error: Exception) -> None:
         for call in self._calls.values():

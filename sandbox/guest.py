@@ -807,14 +807,10 @@ class Guest(object):
         self.childless = False
         self.leaders[command.pid] = command.number
         self.commands[command.number] = command
-        os.set_blocking(command.out_fd, False)
-        try:
-            fcntl.fcntl(command.out_fd, 1031, 1 << 18)  # F_SETPIPE_SZ: fewer wake-ups for much output
-        except OSError:
-            pass
+        widen(command.out_fd)
         self.selector.register(command.out_fd, selectors.EVENT_READ, lambda: self.on_output(command))
         if command.in_fd >= 0:
-            os.set_blocking(command.in_fd, False)
+            widen(command.in_fd)
             self.selector.register(command.in_fd, selectors.EVENT_WRITE, lambda: self.on_stdin(command))
 
     def stdin_pipe(self, command: Command, request: Message, data: bytes) -> "Tuple[int, int]":
@@ -1222,6 +1218,15 @@ class Guest(object):
 
 def to_bytes_any(name: "Any") -> bytes:
     return name if isinstance(name, bytes) else to_bytes(str(name))
+
+
+def widen(fd: int) -> None:
+    """Our end of a command's pipe: never blocking, and larger where the kernel allows, for fewer wake-ups."""
+    os.set_blocking(fd, False)
+    try:
+        fcntl.fcntl(fd, 1031, 1 << 18)  # F_SETPIPE_SZ
+    except OSError:
+        pass
 
 
 def open_first(paths: "List[str]") -> int:

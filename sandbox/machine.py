@@ -106,13 +106,14 @@ class GuestSandbox:
 
     # -- life and death
 
-    def _on_death(self, reason: str) -> None:
-        self._burying = asyncio.ensure_future(self._bury(reason))
+    def _on_death(self, reason: str, certain: bool) -> None:
+        self._burying = asyncio.ensure_future(self._bury(reason, certain))
 
-    async def _bury(self, reason: str) -> None:
+    async def _bury(self, reason: str, certain: bool) -> None:
+        if not certain:
+            reason = await self._machine.post_mortem() or reason
         words = self._channel.errors.decode("utf-8", "replace").strip()
-        why = "it was closed" if self._closed else (await self._machine.post_mortem() or reason)
-        self._channel.reason = why + (f"; its last words: {words[-1000:]}" if words and not self._closed else "")
+        self._channel.reason = reason + (f"; its last words: {words[-1000:]}" if words and not self._closed else "")
         self._channel.fail_pending(SandboxDied(f"The {self.kind} sandbox has ended: {self._channel.reason}."))
         await self._machine.stop()
 
@@ -127,14 +128,14 @@ class GuestSandbox:
         try:
             return await self._channel.call(message, payload, within=within, sink=sink)
         except TimeoutError:
-            self._channel.ended(f"its guest did not answer within {within:.0f} s")
+            self._channel.ended(f"its guest did not answer within {within:.0f} s", certain=True)
             if self._burying is not None:
                 await asyncio.shield(self._burying)
             raise SandboxDied(f"The {self.kind} sandbox has ended: {self._channel.reason}.") from None
 
     async def close(self) -> None:
         self._closed = True
-        self._channel.ended("it was closed")
+        self._channel.ended("it was closed", certain=True)
         if self._burying is not None:
             await asyncio.shield(self._burying)
         await self._machine.stop()
@@ -191,7 +192,7 @@ class GuestSandbox:
         try:
             yield
         except (ProtocolBroken, KeyError, TypeError, ValueError) as error:
-            self._channel.ended(f"its guest broke the protocol ({error})")
+            self._channel.ended(f"its guest broke the protocol ({error})", certain=True)
             raise SandboxDied(f"The {self.kind} sandbox has ended: {self._channel.reason}.") from error
 
     # -- files

@@ -49,7 +49,7 @@ async def test_signals_give_their_shell_status(box: GuestSandbox) -> None:
     assert (await box.run("exit 255")).exit_code == 255
 
 
-@pytest.mark.parametrize("command", ["read x", "cat", "python3 -c 'input()'", "cat /dev/tty", "git commit --help | cat"])
+@pytest.mark.parametrize("command", ["read x", "cat", "python3 -c 'input()'", "cat /dev/tty"])
 async def test_a_command_that_waits_for_input_ends(box: GuestSandbox, command: str) -> None:
     started = time.monotonic()
     result = await box.run(command, timeout=20)
@@ -80,8 +80,9 @@ async def test_environment_of_a_command(box: GuestSandbox) -> None:
 
 
 async def test_git_opens_neither_pager_nor_editor(box: GuestSandbox) -> None:
-    script = """git init -q . && git config user.email a@b.c && git config user.name n && git commit -q --allow-empty -m one
-    git commit --amend --allow-empty && git log && git rebase -i --root 2>&1 | tail -1"""
+    script = """git init -q . && git config user.email a@b.c && git config user.name n
+    git commit -q --allow-empty -m one && git commit --amend --allow-empty && git log
+    git rebase -i --root 2>&1 | tail -1"""
     result = await box.run(script, timeout=30)
     assert result.end is CommandEnd.EXITED
     assert b"one" in result.output
@@ -214,7 +215,7 @@ async def test_commands_at_once_keep_their_own_processes(box: GuestSandbox) -> N
     assert len(quick.still_running) == 1
     assert (await slow).end is CommandEnd.TIMEOUT
     assert (await _count(box, "sleep 4327")) == 1, "another command's deadline is not this one's"
-    await box.run("pkill -f 'sleep 432[7]' || kill %s" % quick.still_running)
+    await box.run(["kill", str(quick.still_running[0])])
 
 
 async def test_cancelling_a_call_ends_its_command(box: GuestSandbox) -> None:
@@ -491,7 +492,8 @@ async def test_a_link_replaces_and_is_replaced(box: GuestSandbox) -> None:
 
 async def test_snapshot_and_fork(box: GuestSandbox) -> None:
     script = """mkdir -p d/e; echo one >d/e/f; chmod 701 d/e/f; ln -s /usr/bin/env d/l; ln d/e/f d/hard; mkdir empty
-    printf x >$'d/odd\\n\\377'; touch -d '2001-02-03 04:05:06.789012345' d/e/f; mkdir ro; echo r >ro/x; chmod 500 ro; echo s >secret; chmod 0 secret"""
+    printf x >$'d/odd\\n\\377'; touch -d '2001-02-03 04:05:06.789012345' d/e/f
+    mkdir ro; echo r >ro/x; chmod 500 ro; echo s >secret; chmod 0 secret"""
     assert (await box.run(script)).exit_code == 0
     before = "find . -printf '%P %y %m %s %l %T@ %n\\n' | LC_ALL=C sort | grep -v '^ d'"
     state = (await box.run(before)).output
