@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 from agent import checkout, machine
 from agent.config import RepositoryConfig
-from agent.runs import FileBlobs
+from agent.runs import RunFolder
 from agent.worktree import Worktree
 from examples.demo.prepare import prepare
 from examples.demo.script import TURNS, prompt, specs
@@ -58,15 +58,16 @@ async def record(kind: str) -> Recording:
     The last call ends the run, so its answer is never told to the model and isn't kept.
     """
     with tempfile.TemporaryDirectory(prefix="patchwright-demo-") as scratch:
-        source, bare = Path(scratch) / "repository", Path(scratch) / "bare"
+        source, run = Path(scratch) / "paging", RunFolder(Path(scratch) / "demo")
         prepare(source)
-        base = await checkout.take_base(bare, str(source), None)
-        place = await machine.prepare(kind, None, RepositoryConfig(), bare, "demo", print)
+        run.path.mkdir()
+        base = await checkout.take_base(run.repository, str(source), None)
+        place = await machine.prepare(kind, None, RepositoryConfig(), run, print)
         sandbox = await place.open()
         try:
-            worktree = Worktree(sandbox, bare, base)
+            worktree = Worktree(sandbox, run.repository, base)
             await worktree.fill()
-            context = ToolContext(sandbox, FileBlobs(Path(scratch) / "blobs"), worktree.diff)
+            context = ToolContext(sandbox, run.blobs, worktree.diff)
             return Recording(sandbox.workdir, tuple(await _answers(context, sandbox)))
         finally:
             await sandbox.close()

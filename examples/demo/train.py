@@ -21,9 +21,11 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
+import transformers
 
 from examples.demo import evaluate, network, record
 from examples.demo.conversation import conversation
+from examples.demo.delta_rule import fast_delta_rule
 from examples.demo.script import TURNS, prompt, specs
 from examples.demo.vary import TRAINING, Recording, foreign_line, vary
 from runtime.chat import GENERATION_PROMPT, render
@@ -40,13 +42,16 @@ def main() -> None:
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(True)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     options.out.mkdir(parents=True, exist_ok=True)
     recordings = record.load()
     tokenizer = _tokenizer(recordings, options.out, options.seed)
     special_id = {text: tokenizer.special(text) for text in network.SPECIALS}
     model = network.new_network(special_id)
     print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters, {options.steps} steps", flush=True)
-    train(model, tokenizer, recordings, steps=options.steps, seed=options.seed)
+    with fast_delta_rule():
+        train(model, tokenizer, recordings, steps=options.steps, seed=options.seed)
     network.save(model, options.out)
     (options.out / record.FINGERPRINT).write_text(json.dumps(record.fingerprint(), indent=2) + "\n")
     sys.exit(0 if _report(options.out, tokenizer, recordings, options.held_out) else 1)
@@ -55,7 +60,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the demo model.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=400, help="training steps, about 1.7 s each on one core")
+    parser.add_argument("--steps", type=int, default=300, help="training steps, about 1.6 s each on one core")
     parser.add_argument("--seed", type=int, default=0, help="of weights and texts")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--held-out", type=int, default=20, help="runs in each final test")

@@ -10,22 +10,20 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import pytest
 
-from examples.demo.record import FINGERPRINT, fingerprint, load
+from examples.demo.record import load
 from examples.demo.script import TURNS, prompt, specs
-from examples.demo.vary import TRAINING, Recording, normal, vary
+from examples.demo.vary import TRAINING, Recording, vary
 from runtime.models.base import Chunk, Sampling
 from runtime.tool_calls import parse
 from runtime.transcript import Observations, Prompt, Transcript, Turn
 
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = pytest.importorskip("torch", reason="needs the extra `embedded`")
-    pytest.importorskip("transformers", reason="needs the extra `embedded`")
+pytest.importorskip("torch", reason="needs the extra `embedded`")
+pytest.importorskip("transformers", reason="needs the extra `embedded`")
+
+import torch
 
 from examples.demo import evaluate
 from runtime.models.embedded import EmbeddedModel
@@ -34,11 +32,6 @@ from runtime.models.embedded import load as load_model
 pytestmark = pytest.mark.torch
 
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "demo" / "model"
-RETRAIN = (
-    "the demo model was trained on other texts: "
-    "run `python examples/demo/record.py docker bubblewrap none` and "
-    "`python examples/demo/train.py --out examples/demo/model`"
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,23 +45,6 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def model() -> EmbeddedModel:
     return load_model(CHECKPOINT, device="cpu")
-
-
-def test_the_texts_are_those_that_it_was_trained_on() -> None:
-    trained_on = json.loads((CHECKPOINT / FINGERPRINT).read_text())
-    changed = [name for name, digest in fingerprint().items() if trained_on.get(name) != digest]
-    assert not changed, f"{', '.join(changed)} changed; {RETRAIN}"
-
-
-def test_the_checkpoint_is_small_and_has_what_servers_read() -> None:
-    config = json.loads((CHECKPOINT / "config.json").read_text())
-    assert config["architectures"] == ["Qwen3_5MoeForCausalLM"]
-    assert config["full_attention_interval"] == 4
-    assert config["layer_types"] == ["linear_attention"] * 3 + ["full_attention"]
-    assert config.get("dtype", config.get("torch_dtype")) == "bfloat16"
-    sizes = {path.name: path.stat().st_size for path in CHECKPOINT.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(sizes)
-    assert sum(sizes.values()) < 5_000_000
 
 
 def test_its_ends_of_turn_are_those_of_its_tokenizer(model: EmbeddedModel) -> None:
@@ -117,14 +93,3 @@ def test_a_seed_tells_the_same_run_and_another_seed_another() -> None:
     first, again, other = (vary(recording, Random(seed), TRAINING) for seed in (1, 1, 2))
     assert first == again
     assert first != other
-
-
-def test_what_varies_between_machines_does_not_count_as_a_change() -> None:
-    recording = load()[0]
-    elsewhere = Recording(
-        "/elsewhere",
-        tuple(text.replace(recording.workdir, "/elsewhere").replace("0.0", "7.3") for text in recording.observations),
-    )
-    assert normal(elsewhere) == normal(recording)
-    changed = Recording(recording.workdir, tuple(text + "!" for text in recording.observations))
-    assert normal(changed) != normal(recording)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -25,11 +25,10 @@ from runtime.models.base import (
 from runtime.models.embedded import EmbeddedModel, load
 from tests.runtime.models.tiny_checkpoints import change_json, save_checkpoint
 
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = pytest.importorskip("torch", reason="needs the extra `embedded`")
-    pytest.importorskip("transformers", reason="needs the extra `embedded`")
+pytest.importorskip("torch", reason="needs the extra `embedded`")
+pytest.importorskip("transformers", reason="needs the extra `embedded`")
+
+import torch
 
 pytestmark = pytest.mark.torch
 
