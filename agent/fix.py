@@ -211,6 +211,7 @@ class _Run:
 
     async def _machine(self, settings: config.RepositoryConfig) -> machine.Machine:
         if opened := self.log.last(EventType.SANDBOX_OPENED):
+            await machine.clear_away()
             data = opened.data
             return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder)
         place = await machine.prepare(self.request.sandbox, self.request.image, settings, self.folder, self._progress)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from agent import limits, nudges
 from agent.ends import End, LoopEnded
 from agent.events import EventType
-from agent.session import Call, Session, TurnRecord
+from agent.session import Session, TurnRecord
 from agent.worktree import Worktree, WorktreeProblem
 from runtime.incremental_decode import IncrementalDecoder
 from runtime.models.base import Chunk, ContextExceeded, FinishReason, Model, ModelError, Sampling
@@ -23,6 +23,7 @@ from runtime.transcript import TranscriptError
 from sandbox.base import SandboxError
 from tools.base import Observation, Tool, ToolContext
 
+SUBMIT = "submit"  # what it shows must be read before anything else is done
 MIN_ROOM = 512  # tokens that must be left in the context for a turn to be worth asking for
 
 
@@ -101,7 +102,7 @@ async def execute(agent: Agent, session: Session, turn: TurnRecord, index: int) 
     agent.context.state = copy.deepcopy(session.tool_state)
     try:
         async with asyncio.timeout(left):
-            observation = await _answer(agent, call)
+            observation = await _answer(agent, turn, index)
             kept = await _keep(agent, observation)
     except TimeoutError:
         raise LoopEnded(End.TIME, f"the time limit came while {call.name} was running") from None
@@ -111,7 +112,10 @@ async def execute(agent: Agent, session: Session, turn: TurnRecord, index: int) 
     )
 
 
-async def _answer(agent: Agent, call: Call) -> Observation:
+async def _answer(agent: Agent, turn: TurnRecord, index: int) -> Observation:
+    call = turn.calls[index]
+    if any(earlier.name == SUBMIT for earlier in turn.calls[:index]):
+        return Observation(nudges.AFTER_SUBMIT, failed=True)
     tool = agent.tools.get(call.name)
     if tool is None:
         return Observation(nudges.unknown_tool(call.name, list(agent.tools)), failed=True)

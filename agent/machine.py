@@ -5,6 +5,7 @@ Left out: what a sandbox is (`sandbox`), and what is put into it (`agent.worktre
 
 from __future__ import annotations
 
+import asyncio
 import io
 import shutil
 import tarfile
@@ -52,6 +53,13 @@ class Machine:
         shutil.rmtree(self.run.path / "work", ignore_errors=True)
 
 
+async def clear_away() -> None:
+    """Remove what killed runs left on this machine: containers, control groups, folders."""
+    from sandbox.choose import prune
+
+    await asyncio.to_thread(prune)
+
+
 async def prepare(
     kind: str, image: str | None, config: RepositoryConfig, run: RunFolder, progress: Progress
 ) -> Machine:
@@ -59,6 +67,7 @@ async def prepare(
     from sandbox.choose import choose
     from sandbox.images import ImageConfig, resolve_image
 
+    await clear_away()
     chosen = await choose(kind)
     said = config.sandbox
     wanted = ImageConfig(image=said.image, dockerfile=said.dockerfile, setup=said.setup)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from agent.session import TurnRecord
 
 
+AFTER_SUBMIT = "Not done: nothing after a submit in the same turn is. Read what submit showed, then go on."
+
+
 def no_call(problems: Sequence[tuple[int | None, str]]) -> str:
     """The answer to a turn without a call."""
     lines = ["No tool was called in this turn, so nothing was done."]

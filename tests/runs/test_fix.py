@@ -126,6 +126,17 @@ def test_malformed_calls_are_taken_or_explained(place: Place) -> None:
     assert "note on the call's format" in done.of_type("observation")[0]["text"]
 
 
+def test_what_submit_shows_must_be_read_first(place: Place) -> None:
+    twice = call("submit", summary="Done.")
+    twice["calls"] *= 2
+    turns = fixing_turns()
+    with served([*turns[:4], twice, turns[5]]) as model:
+        done = place.fix(model.url)
+    assert done.code == 0, done.err
+    assert [data["ends_run"] for data in done.of_type("observation")] == [False] * 6 + [True]
+    assert done.of_type("observation")[5]["text"].startswith("Not done: nothing after a submit")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
