@@ -144,6 +144,7 @@ def _loader_cache(tree: Path) -> None:
         subprocess.run([*root, "ldconfig", "-r", str(tree)], check=False, capture_output=True)
     except FileNotFoundError:
         return
+    shutil.rmtree(tree / "var/cache/ldconfig", ignore_errors=True)  # ldconfig's own notes, for root's eyes
 
 
 def _compile_python(tree: Path) -> None:

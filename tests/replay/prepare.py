@@ -100,6 +100,8 @@ def checkout(replay: Replay, folder: Path) -> Path:
         for member in members:
             member.name = member.name.partition("/")[2]
         tar.extractall(folder, [member for member in members if member.name], filter="data")
+    for built in folder.rglob("*.egg-info"):
+        shutil.rmtree(built)
     replay.to_base(folder)
     _add_configuration(replay, folder)
     git(folder, "init", "-q", "-b", "main")
@@ -128,9 +130,7 @@ def rewrite(replay: Replay, recorded: str) -> str:
 def git(folder: Path, *arguments: str) -> str:
     """Run git with a neutral identity and without the machine's configuration; its output."""
     env = {**os.environ, **_IDENTITY}
-    return subprocess.run(
-        ["git", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run(["git", *arguments], cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
 
 
 def _add_configuration(replay: Replay, folder: Path) -> None:
@@ -156,7 +156,7 @@ def _flask_to_base(tree: Path) -> None:
     """Flask 2.3.0 is the first release after the base commit; two of its changes are taken back."""
     module = tree / "src/flask/blueprints.py"
     text = module.read_text()
-    text = text.replace('        if not name:\n            raise ValueError("\'name\' may not be empty.")\n\n', "")
+    text = text.replace("        if not name:\n            raise ValueError(\"'name' may not be empty.\")\n\n", "")
     text = text.replace("from __future__ import annotations\n\n", "", 1)
     text = text.replace("str | os.PathLike | None", "t.Optional[t.Union[str, os.PathLike]]")
     text = text.replace("type[Exception] | int", "t.Union[t.Type[Exception], int]")
