@@ -147,11 +147,11 @@ def _command(
     prefix: list[str] = []
     if os.getuid() == 0:
         hidden = tree is not None and not _reachable_for_all(tree)
-        shown = Path("/mnt") if hidden else tree
+        shown = _stage() if hidden else tree
         files = [str(file) for file in group.process_files] if group else []
-        prefix = ["/bin/sh", "-c", _AS_ROOT, "sh", str(_private_uid()), str(tree) if hidden else "", "/mnt", *files]
+        prefix = ["/bin/sh", "-c", _AS_ROOT, "sh", str(_private_uid()), str(tree) if hidden else "", str(shown), *files]
         prefix += ["--"]
-    arguments = [*_isolation(spec, fds), *_root(shown, tree, fds), *_folders(spec)]
+    arguments = [*_isolation(spec, fds), *_root(spec, shown, tree, fds), *_folders(spec)]
     if group is not None and group.oom_file is not None:
         arguments += ["--ro-bind", str(group.oom_file), OOM_FILE]
     arguments += ["--remount-ro", "/", "--chdir", spec.workdir]
@@ -168,7 +168,7 @@ def _isolation(spec: SandboxSpec, fds: list[int]) -> Iterator[str]:
     yield from ("--seccomp", str(_memory_file(seccomp.program(allow_tracing=spec.allow_tracing), fds)))
 
 
-def _root(shown: Path | None, tree: Path | None, fds: list[int]) -> Iterator[str]:
+def _root(spec: SandboxSpec, shown: Path | None, tree: Path | None, fds: list[int]) -> Iterator[str]:
     source, listed = (Path("/"), Path("/")) if shown is None or tree is None else (shown, tree)
     host = tree is None
     for entry in sorted(listed.iterdir()):
@@ -176,6 +176,8 @@ def _root(shown: Path | None, tree: Path | None, fds: list[int]) -> Iterator[str
         if name in {"proc", "sys", "dev", "tmp", "run", "home", "root", "mnt", "media", "boot", "lost+found"}:
             continue
         if host and (name in {"etc", "var", "opt", "srv"} or not _is_system(name)):
+            continue
+        if f"/{name}" == spec.workdir:
             continue
         if entry.is_symlink():
             yield from ("--symlink", str(entry.readlink()), f"/{name}")
@@ -231,6 +233,14 @@ def _memory_file(data: bytes, fds: list[int]) -> int:
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
+
+
+def _stage() -> Path:
+    """An empty standard folder to show a tree in, in a mount namespace that nobody else has."""
+    for folder in (Path("/mnt"), Path("/media"), Path("/srv"), Path("/opt")):
+        if folder.is_dir() and not folder.is_symlink():
+            return folder
+    raise SandboxUnavailable("This machine has none of /mnt, /media, /srv and /opt; make an empty /mnt.")
 
 
 def _reachable_for_all(tree: Path) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sandbox.base import FileProblem, SandboxDied
+from sandbox.base import FileProblem, SandboxDied, SandboxError
 
 HEADER = struct.Struct(">II")
 MAX_JSON = 8 << 20
@@ -53,6 +53,8 @@ class ProtocolBroken(Exception):
 
 def pack_frame(message: Message, data: bytes | memoryview = b"") -> bytes:
     body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if len(body) > MAX_JSON:
+        raise ValueError(f"a command or path of {len(body)} bytes; the sandbox takes {MAX_JSON}")
     return b"".join((HEADER.pack(len(body), len(data)), body, data))
 
 
@@ -159,7 +161,11 @@ class Channel:
         elif "part" in message:
             if call.sink is None:
                 raise ProtocolBroken("a stream that nobody asked for")
-            call.sink(payload)
+            try:
+                call.sink(payload)
+            except (OSError, SandboxError) as error:  # the receiver can't take it; only this call fails
+                self._drop(int(message["id"]))
+                call.reply.set_exception(error)
         elif "want" in message:
             if call.payload and call.sender is None:
                 call.sender = asyncio.ensure_future(self._send_more(int(message["id"]), call))
@@ -169,6 +175,11 @@ class Channel:
                 call.reply.set_result((message, payload))
 
     # -- to the guest
+
+    def _drop(self, number: int) -> None:
+        if self._calls.pop(number, None) is not None and self.reason is None:
+            self._dropped.add(number)
+            self.stream.write(pack_frame({"op": "cancel", "id": number, "target": number}))
 
     async def _send_more(self, number: int, call: _Call) -> None:
         chunk, call.payload = call.payload[:CHUNK], call.payload[CHUNK:]
@@ -196,8 +207,8 @@ class Channel:
         self._next += 1
         view = memoryview(payload)
         call = _Call(asyncio.get_running_loop().create_future(), view[CHUNK:], sink)
-        self._calls[number] = call
         frame = pack_frame({**message, "id": number, "more": bool(call.payload)}, view[:CHUNK])
+        self._calls[number] = call
         try:
             async with asyncio.timeout(within):
                 self.stream.write(frame)
@@ -205,9 +216,7 @@ class Channel:
                     await self.stream.drain()
                 answer, data = await call.reply
         except BaseException:  # cancelled or timed out: the guest must not go on with it for nobody
-            if self._calls.pop(number, None) is not None and self.reason is None:
-                self._dropped.add(number)
-                self.stream.write(pack_frame({"op": "cancel", "id": number, "target": number}))
+            self._drop(number)
             raise
         if "error" in answer:
             raise _file_problem(answer)

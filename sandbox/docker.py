@@ -8,7 +8,6 @@ images (`sandbox.images`); nothing here talks to a registry.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import struct
@@ -187,7 +186,7 @@ async def open_docker(spec: SandboxSpec) -> GuestSandbox:
         sandbox = GuestSandbox(
             machine, stream.channel, spec, workdir=spec.workdir, state_dir=STATE_DIR, reopen=open_docker
         )
-        await asyncio.to_thread(_start, machine.container, spec)
+        await _started(machine.container, spec)
         await sandbox.start(
             {
                 "env": spec.environment(),
@@ -210,10 +209,21 @@ async def _created(spec: SandboxSpec) -> tuple[DockerMachine, socket.socket]:
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        with contextlib.suppress(Exception):  # it failed by itself: then there is nothing to remove
-            machine, attached = await work
+        await asyncio.wait([work])
+        if work.exception() is None:
+            machine, attached = work.result()
             attached.close()
             await machine.stop()
+        raise
+
+
+async def _started(container: Container, spec: SandboxSpec) -> None:
+    """Start it in a thread that is waited for even when we are cancelled: a removal must not race with a start."""
+    work = asyncio.ensure_future(asyncio.to_thread(_start, container, spec))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
         raise
 
 

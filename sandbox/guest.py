@@ -13,7 +13,6 @@ import collections
 import ctypes
 import errno
 import fcntl
-import hashlib
 import heapq
 import itertools
 import json
@@ -372,11 +371,9 @@ def open_regular(path: bytes, shown: str) -> int:
     return fd
 
 
-def read_range(path: bytes, shown: str, offset: int, limit: int) -> "Tuple[bytes, int]":
-    """Bytes from `offset` and the file's size."""
+def read_range(path: bytes, shown: str, offset: int, limit: int) -> bytes:
     fd = open_regular(path, shown)
     try:
-        size = os.fstat(fd).st_size
         parts = []
         while limit > 0:
             part = os.pread(fd, limit, offset)
@@ -385,7 +382,7 @@ def read_range(path: bytes, shown: str, offset: int, limit: int) -> "Tuple[bytes
             parts.append(part)
             offset += len(part)
             limit -= len(part)
-        return b"".join(parts), size
+        return b"".join(parts)
     finally:
         os.close(fd)
 
@@ -446,7 +443,20 @@ def listing(path: bytes, depth: int, limit: int) -> "Iterator[List[Any]]":
                 continue
 
 
+def bounded(entries: "Iterator[List[Any]]", limit: int) -> "List[List[Any]]":
+    """At most `limit` entries and no more than a frame may hold."""
+    kept, size = [], 0
+    for entry in itertools.islice(entries, limit):
+        size += 6 * len(entry[0]) + 100
+        if size > MAX_JSON // 4:
+            break
+        kept.append(entry)
+    return kept
+
+
 def fingerprint(root: bytes) -> str:
+    import hashlib
+
     digest = hashlib.blake2b(digest_size=20)
     folders = [root]
     while folders:
@@ -1203,12 +1213,12 @@ class Guest(object):
         data = b""
         if operation == "read":
             limit = min(int(message["limit"]), MAX_DATA)
-            data, reply["size"] = read_range(path, shown, int(message["offset"]), limit)
+            data = read_range(path, shown, int(message["offset"]), limit)
         elif operation == "stat":
             reply["info"] = info(path, os.lstat(path))
         elif operation == "list":
             limit = int(message["limit"])
-            reply["entries"] = list(itertools.islice(listing(path, int(message["depth"]), limit), limit))
+            reply["entries"] = bounded(listing(path, int(message["depth"]), limit), limit)
         elif operation == "fingerprint":
             reply["digest"] = fingerprint(self.workdir)
         elif operation != "ping":

@@ -24,10 +24,10 @@ from sandbox.base import (
     FileProblem,
     Sandbox,
     SandboxDied,
+    SandboxError,
 )
 from sandbox.channel import MAX_DATA, Channel, Frame, Message, ProtocolBroken, guest_source
 from sandbox.policy import (
-    ANSWER_GRACE,
     FILE_TIMEOUT,
     KILL_GRACE,
     MIB,
@@ -40,6 +40,7 @@ READ_CHUNK = 4 * MIB
 MAX_READ = 1024 * MIB
 MAX_ENTRIES = 20_000
 UNPACK_TIMEOUT = 600.0
+SNAPSHOT_EXTRA = 1024 * MIB  # a tar's own bytes: two or three blocks for each file
 
 
 class Machine(Protocol):
@@ -182,7 +183,7 @@ class GuestSandbox:
             message["env"] = dict(env)
         if idle_timeout is not None:
             message["idle_timeout"] = idle_timeout
-        answer, data = await self._call(message, stdin, within=timeout + KILL_GRACE + ANSWER_GRACE)
+        answer, data = await self._call(message, stdin, within=timeout + KILL_GRACE + self.spec.answer_grace)
         with self._checking():
             return _result(answer, data, max_output)
 
@@ -232,7 +233,7 @@ class GuestSandbox:
     async def unpack(self, tar: bytes, path: str | None = None) -> None:
         target = self.workdir if path is None else path
         message = {"op": "unpack", "path": target, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
-        answer, _ = await self._call(message, tar, within=UNPACK_TIMEOUT + ANSWER_GRACE)
+        answer, _ = await self._call(message, tar, within=UNPACK_TIMEOUT + self.spec.answer_grace)
         _raise_child_problem(answer, target)
 
     async def fingerprint(self) -> str:
@@ -247,17 +248,25 @@ class GuestSandbox:
         self._snapshot_count += 1
         name = str(self._snapshot_count)
         path = self._snapshots / name
-        room = self.spec.limits.workdir_bytes * 2
-        with path.open("wb") as file:
+        room = self.spec.limits.workdir_bytes + SNAPSHOT_EXTRA
+        try:
+            with path.open("wb") as file:
 
-            def keep(part: bytes) -> None:
-                if file.tell() + len(part) > room:
-                    raise ProtocolBroken("a snapshot larger than the work folder may be")
-                file.write(part)
+                def keep(part: bytes) -> None:
+                    if file.tell() + len(part) > room:
+                        text = f"The work folder holds more than {room} bytes (sparse files count in full)."
+                        raise FileProblem(text, path=self.workdir, errno_name="EFBIG")
+                    file.write(part)
 
-            message = {"op": "pack", "path": self.workdir, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
-            answer, _ = await self._call(message, within=UNPACK_TIMEOUT + ANSWER_GRACE, sink=keep)
-        _raise_child_problem(answer, self.workdir)
+                message = {"op": "pack", "path": self.workdir, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
+                answer, _ = await self._call(message, within=UNPACK_TIMEOUT + self.spec.answer_grace, sink=keep)
+            _raise_child_problem(answer, self.workdir)
+        except OSError as error:
+            path.unlink()
+            raise SandboxError(f"A snapshot can't be kept in {path.parent}: {error}. Make room there.") from error
+        except BaseException:  # cancelled, refused or dead: half a snapshot is none
+            path.unlink()
+            raise
         return name
 
     async def fork(self, snapshot: str | None = None) -> Sandbox:

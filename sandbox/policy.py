@@ -22,7 +22,6 @@ HOME = "/home/agent"
 STATE_DIR = "/run/patchwright"
 
 OPEN_TIMEOUT = 120.0  # seconds until a sandbox must have answered for the first time
-ANSWER_GRACE = 30.0  # seconds that the guest may be late with any answer before the sandbox counts as dead
 FILE_TIMEOUT = 120.0  # seconds for a file call, of any size
 KILL_GRACE = 2.0  # seconds between TERM and KILL
 
@@ -102,6 +101,7 @@ class SandboxSpec:
     labels: Mapping[str, str] = field(default_factory=dict)  # shown by the engine, e.g. {"run": id}
     folder: str | None = None  # kind `none` only: an existing folder to work in instead of a new one
     allow_tracing: bool = False  # ptrace for debuggers and sanitizers
+    answer_grace: float = 30.0  # seconds that the guest may be late with an answer before the sandbox counts as dead
 
     def __post_init__(self) -> None:
         if not self.workdir.startswith("/") or os.path.normpath(self.workdir) != self.workdir:

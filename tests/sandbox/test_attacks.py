@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from sandbox.base import CommandEnd, FileProblem, SandboxDied
 from sandbox.channel import HEADER
 from sandbox.machine import GuestSandbox
-from sandbox.policy import MIB
+from sandbox.policy import MIB, SandboxSpec
 from tests.sandbox.kinds import ISOLATED, SPEC, opener
 
 SECRET = "planted-host-secret-5b1f"
@@ -247,7 +248,7 @@ async def test_two_sandboxes_do_not_see_each_other(cell: GuestSandbox) -> None:
         await cell.run("sleep 4400 & ipcmk -M 10 >/dev/null 2>&1")
         assert (await other.run("ls /tmp . /dev/shm ~ | grep mine")).exit_code != 0
         assert b"sleep" not in (await other.run("cat /proc/[0-9]*/comm")).output
-        script = "import socket, time; s = socket.socket(socket.AF_UNIX); s.bind('\\0abstract'); s.listen(); time.sleep(3)"
+        script = "import socket, time; s = socket.socket(1); s.bind('\\0abstract'); s.listen(); time.sleep(3)"
         task = asyncio.create_task(cell.run(["python3", "-c", script]))
         await asyncio.sleep(1)
         text = await python(other, "import socket; socket.socket(socket.AF_UNIX).connect('\\0abstract')")
@@ -390,9 +391,8 @@ async def test_a_hostile_guest_ends_its_sandbox_and_nothing_else(answer: str) ->
     await box.close()
 
 
-async def test_a_guest_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.machine.ANSWER_GRACE", 0.5)
-    box = await _liar(LIAR % "b''")
+async def test_a_guest_that_is_silent() -> None:
+    box = await _liar(LIAR % "b''", replace(SPEC, answer_grace=0.5))
     started = time.monotonic()
     with pytest.raises(SandboxDied, match="did not answer within"):
         await box.run("true", timeout=0.2)
@@ -402,14 +402,22 @@ async def test_a_guest_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     await box.close()
 
 
-async def _liar(source: str) -> GuestSandbox:
+async def test_a_guest_that_is_stopped_by_what_it_runs(cell: GuestSandbox) -> None:
+    async with await opener(cell.kind)(replace(SPEC, answer_grace=1.0)) as other:
+        started = time.monotonic()
+        with pytest.raises(SandboxDied, match="did not answer within"):
+            await other.run(f"kill -STOP {other.facts['pid']}; sleep 50", timeout=1)
+        assert time.monotonic() - started < 20
+
+
+async def _liar(source: str, spec: SandboxSpec = SPEC) -> GuestSandbox:
     from sandbox.local import LocalMachine, open_local
     from sandbox.pipes import spawn
     from sandbox.scratch import scratch_folder
 
     stream, channel = await spawn([sys.executable, "-c", source], {})
     machine = LocalMachine(stream, scratch_folder("state"), None)
-    box = GuestSandbox(machine, channel, SPEC, workdir="/", state_dir="/", reopen=open_local)
+    box = GuestSandbox(machine, channel, spec, workdir="/", state_dir="/", reopen=open_local)
     await box.start({})
     return box
 

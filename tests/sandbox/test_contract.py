@@ -512,6 +512,22 @@ async def test_snapshot_and_fork(box: GuestSandbox) -> None:
     await box.run("chmod 700 ro")
 
 
+async def test_a_snapshot_that_is_too_large(box: GuestSandbox) -> None:
+    await box.run("truncate -s 100G sparse")
+    with pytest.raises(FileProblem, match="holds more than"):
+        await box.snapshot()
+    await box.run("rm sparse; echo x >f")
+    async with await box.fork() as fork:
+        assert await fork.read("f") == b"x\n"
+
+
+async def test_a_folder_of_many_long_names(box: GuestSandbox) -> None:
+    await box.run("mkdir many; cd many; seq -f '%0240.0f' 1 9000 | xargs touch")
+    found = await box.list("many", limit=20_000)
+    assert 1000 < len(found) <= 9000
+    assert (await box.run("echo alive")).output == b"alive\n"
+
+
 # ---------------------------------------------------------------- life and death
 
 
@@ -543,5 +559,7 @@ async def test_the_guest_runs_as_asked(box: GuestSandbox) -> None:
 
 
 async def test_a_caller_that_asks_for_too_much(box: GuestSandbox) -> None:
+    with pytest.raises(ValueError, match="bytes; the sandbox takes"):
+        await box.run("#" * (9 << 20))
     with pytest.raises(ValueError, match="max_output"):
         await box.run("true", max_output=1 << 30)
