@@ -103,7 +103,10 @@ def _patch(data: dict[str, Any]) -> list[Line]:
 
 
 def _turn(data: dict[str, Any]) -> list[Line]:
-    lines = [("thinking", line) for line in (data["reasoning"] or "").strip().splitlines()]
+    usage = data["usage"]
+    share = f", {usage['cached'] / usage['prompt']:.0%} of {usage['prompt']} cached" if usage["prompt"] else ""
+    lines = [("step", f"-- step {data['turn'] + 1}: {usage['completion']} tokens in {data['seconds']:.1f} s{share}")]
+    lines += [("thinking", line) for line in (data["reasoning"] or "").strip().splitlines()]
     lines += [("content", line) for line in data["content"].strip().splitlines()]
     for call in data["calls"]:
         lines.append(("call", f"> {call['name']}"))
@@ -161,8 +164,6 @@ class PlainView:
 
     def __call__(self, event: Event) -> None:
         self._totals.take(event)
-        if event.type is EventType.TURN:
-            print(f"[{self._totals.line().rsplit(' | ', 1)[0]}]")
         for _, line in describe(event, self._totals):
             print(_clean(line))
         sys.stdout.flush()
@@ -171,6 +172,7 @@ class PlainView:
 STYLES = {
     "head": "bold",
     "note": "cyan",
+    "step": "cyan dim",
     "thinking": "dim italic",
     "content": "",
     "call": "bold magenta",
