@@ -65,9 +65,10 @@ def find_extent(markup: Markup, book: ToolBook, index: int, function: int) -> Ex
         if at == target:
             return _stretch(markup, book, at, swallowed)
         if at > first and starts_call(markup, book, at):
-            if at - 1 != nested_end and _is_next_call(markup, book, at, weak, balanced=balanced is not None):
+            alone = balanced is None
+            if at - 1 != nested_end and _is_next_call(markup, book, at, weak, wrapped=wrapped, balanced=not alone):
                 break
-            nested = _nested_end(markup, at, whole=balanced is not None or not wrapped)
+            nested = _nested_end(markup, at, whole=not (alone and wrapped))
             if nested is not None:
                 nested_end, at = nested - 1, nested
                 continue
@@ -77,14 +78,18 @@ def find_extent(markup: Markup, book: ToolBook, index: int, function: int) -> Ex
     return _weak_extent(markup, weak, at, wrapped) or at
 
 
-def _is_next_call(markup: Markup, book: ToolBook, at: int, weak: _Weak, *, balanced: bool) -> bool:
+def _is_next_call(markup: Markup, book: ToolBook, at: int, weak: _Weak, *, wrapped: bool, balanced: bool) -> bool:
     """Whether the header at `at` begins a new call, the one before it being closed well enough (rule 2)."""
-    if not _plausible(markup, book, at):
-        return False
     closed_here = [extent for extent in (weak.pair, weak.single) if extent is not None and extent.end == at]
+    opener = markup.tag(at) is Tag.CALL
     if closed_here and markup.touches(at - 1):
-        return markup.tag(at) is Tag.CALL or closed_here[0] is weak.pair
-    return not balanced and weak.pair is not None and markup.tag(at) is Tag.CALL
+        by_pair = closed_here[0] is weak.pair
+        if opener and by_pair and markup.tag(at - 1) is Tag.CALL_END and markup.tag(at + 2) in PARAMETERS:
+            return True
+        return (opener or by_pair) and _plausible(markup, book, at)
+    if balanced or weak.pair is None:
+        return False
+    return (opener or (not wrapped and markup.at_line_start(at))) and _plausible(markup, book, at)
 
 
 def _plausible(markup: Markup, book: ToolBook, at: int) -> bool:

@@ -137,6 +137,25 @@ def test_missing_closer_then_prose_then_a_call() -> None:
     assert kinds_of(turn) == [ProblemKind.MISSING_CLOSER, ProblemKind.TEXT_AFTER_CALL]
 
 
+def test_missing_closer_then_a_call_of_an_unknown_tool() -> None:
+    turn = read(f"{OPEN}</function>\n</tool_call>\n{call('cd', path='/')}")
+    assert calls_of(turn) == [("bash", {"command": "ls"}), ("cd", {"path": "/"})]
+
+
+@pytest.mark.parametrize("between", ["\n", "\nand then\n"])
+def test_two_calls_without_openers(between: str) -> None:
+    bare = [one.removeprefix("<tool_call>\n").removesuffix("\n</tool_call>") for one in (LS, PWD)]
+    turn = read(between.join(bare))
+    assert calls_of(turn) == [("bash", {"command": "ls"}), ("bash", {"command": "pwd"})]
+    assert turn.content == ("" if between.isspace() else between)
+
+
+def test_two_functions_in_one_wrapper() -> None:
+    turn = read(LS.removesuffix("\n</tool_call>") + "\n" + PWD.removeprefix("<tool_call>\n"))
+    assert calls_of(turn) == [("bash", {"command": "ls"}), ("bash", {"command": "pwd"})]
+    assert kinds_of(turn) == [ProblemKind.MISSING_CLOSER, ProblemKind.MISSING_OPENER]
+
+
 def test_a_call_that_begins_in_an_open_value_is_text() -> None:
     """By the documented format the first triple ends the first call; the problem says what may have been meant."""
     turn = read(f"{OPEN}{PWD}")
