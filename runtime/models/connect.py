@@ -6,7 +6,6 @@ around what it gets here.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,10 +15,9 @@ from runtime.models.base import ModelRefused
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import httpx2
-
     from runtime.ids import Ids
     from runtime.models.base import Chunk, Model, Sampling
+    from runtime.models.http_client import Transport
     from runtime.tokenizer import Tokenizer
 
 QWEN36_CONTEXT: Final = 262_144  # what the family takes; for servers that don't say
@@ -56,7 +54,7 @@ async def connect(
         )
     if target.startswith("script:"):
         return await _script(Path(target.removeprefix("script:")), name=name, tokenizer=tokenizer)
-    if target.startswith("embedded:") or await asyncio.to_thread(Path(target).is_dir):
+    if target.startswith("embedded:") or Path(target).is_dir():
         return await _embedded(target.removeprefix("embedded:"), context_length)
     hint = f" For a server, write http://{target}." if ":" in target or target == "localhost" else ""
     raise ModelRefused(f"{target!r} names no model: there is no such folder.{hint} A model is {FORMS}.")
@@ -71,14 +69,18 @@ async def _server(
     api_key: str | None,
     idle_timeout: float,
 ) -> Model:
-    from runtime.models.sglang import SGLangModel, open_client
+    from runtime.models.http_client import open_transport
+    from runtime.models.sglang import SGLangModel
 
     url = target.rstrip("/").removesuffix("/generate").removesuffix("/v1")
-    client = open_client(url, idle_timeout=PROBE_SECONDS, api_key=api_key)
     try:
-        found_name, found_length = await _probe(client, url)
+        transport = open_transport(url, idle_timeout=PROBE_SECONDS, api_key=api_key)
+    except ValueError as error:
+        raise ModelRefused(f"{target} can't be asked: {error}. A model is {FORMS}.") from error
+    try:
+        found_name, found_length = await _probe(transport, url)
     finally:
-        await client.aclose()
+        await transport.close()
     return SGLangModel(
         url,
         tokenizer or _qwen_tokenizer(),
@@ -89,13 +91,13 @@ async def _server(
     )
 
 
-async def _probe(client: httpx2.AsyncClient, url: str) -> tuple[str, int]:
+async def _probe(transport: Transport, url: str) -> tuple[str, int]:
     """The server's name for its model and the tokens that a request may have. Raises a `ModelError`."""
-    info = await _ask(client, url, "/model_info", "/get_model_info")
-    server = await _ask(client, url, "/server_info", "/get_server_info")
+    info = await _ask(transport, url, "/model_info", "/get_model_info")
+    server = await _ask(transport, url, "/server_info", "/get_server_info")
     card: dict[str, Any] = {}
     if info is None or server is None or not isinstance(server.get("context_length"), int):
-        models = await _ask(client, url, "/v1/models")
+        models = await _ask(transport, url, "/v1/models")
         cards = (models or {}).get("data") or [{}]
         card = cards[0] if isinstance(cards, list) and isinstance(cards[0], dict) else {}
     if info is None and not card:
@@ -112,23 +114,26 @@ async def _probe(client: httpx2.AsyncClient, url: str) -> tuple[str, int]:
     return next((str(value) for value in named if value), url), length
 
 
-async def _ask(client: httpx2.AsyncClient, url: str, *paths: str) -> dict[str, Any] | None:
+async def _ask(transport: Transport, url: str, *paths: str) -> dict[str, Any] | None:
     """The JSON object at the first path that the server has. None: it has none of them."""
-    import httpx2
+    import json
 
+    from runtime.models.http_wire import TransportError
     from runtime.models.sglang import refusal, unreachable
 
     for path in paths:
         try:
-            response = await client.get(url + path)
-        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            response = await transport.send("GET", path)
+            text = await response.read()
+            await response.close()
+        except TransportError as error:
             raise unreachable(url, error) from error
-        if response.status_code in (404, 405):
+        if response.status in (404, 405):
             continue
-        if response.status_code != 200:
-            raise refusal(url + path, response.status_code, response.text[:300])
+        if response.status != 200:
+            raise refusal(url + path, response.status, text[:300].decode(errors="replace"))
         try:
-            body = response.json()
+            body = json.loads(text)
         except ValueError:
             continue
         if isinstance(body, dict):
@@ -143,6 +148,8 @@ async def _embedded(source: str, context_length: int | None) -> Model:
         raise ModelRefused(
             f"A checkpoint in this process needs more packages ({error}): pip install 'patchwright[embedded]'."
         ) from error
+    import asyncio
+
     return await asyncio.to_thread(load, source, context_length=context_length)
 
 

@@ -11,10 +11,8 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NoReturn
-from urllib.parse import urlsplit
-
-import httpx2
 
 from runtime.models.base import (
     Chunk,
@@ -29,13 +27,14 @@ from runtime.models.base import (
     StreamCut,
     Usage,
 )
+from runtime.models.http_client import Response, open_transport
+from runtime.models.http_wire import ConnectError, IdleError, TransportError
 from runtime.models.sse import SSEReader
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
     from runtime.tokenizer import Tokenizer
 
-CONNECT_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 600.0  # a long prefill on a busy server says nothing for minutes
 ABORT_SECONDS: Final = 2.0
 _DONE: Final = b"[DONE]"
@@ -65,7 +64,7 @@ class SGLangModel:
         self._context_length = context_length
         self._end = tokenizer.special("<|im_end|>")
         self._stops = [self._end, *_special(tokenizer, "<|endoftext|>")]
-        self._client = open_client(self._url, idle_timeout=idle_timeout, api_key=api_key)
+        self._transport = open_transport(self._url, idle_timeout=idle_timeout, api_key=api_key)
         self._idle_timeout = idle_timeout
 
     @property
@@ -81,7 +80,7 @@ class SGLangModel:
         return self._context_length
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._transport.close()
 
     async def stream(self, ids: Ids, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
         """Generate after `ids`; `max_new_tokens` is lowered to what the context has room for.
@@ -97,39 +96,25 @@ class SGLangModel:
         # A server refuses an id that it is serving already, and aborts by prefix: so each try has its own ending.
         rid = f"{request_id}~{secrets.token_hex(4)}"
         decoder = _Decoder(self._url, self._end, self._stops)
-        response: httpx2.Response | None = None
-        open_on_server = True
+        response: Response | None = None
+        sent = True
         try:
-            request = self._client.build_request(
-                "POST", f"{self._url}/generate", content=self._body(ids, sampling, room, rid)
-            )
-            response = await self._client.send(request, stream=True)
-            if response.status_code != 200:
-                open_on_server = False
+            response = await self._transport.send("POST", "/generate", self._body(ids, sampling, room, rid))
+            if response.status != 200:
+                sent = False
                 raise await _refusal(self._url, response)
-            reader = SSEReader()
-            received = response.aiter_raw()
-            async for data in received:
-                chunk = decoder.feed(reader.feed(data))
-                if chunk is None:
-                    continue
-                if chunk.finish is not None:
-                    open_on_server = False
-                    await _read_rest(received)
-                yield chunk
-                if chunk.finish is not None:
-                    return
-            raise StreamCut(f"{self._url} ended the stream after {decoder.count} tokens, without a finish reason.")
-        except (ModelRefused, ContextExceeded, ModelBusy):
-            open_on_server = False
-            raise
-        except httpx2.TransportError as error:
-            open_on_server = open_on_server and response is not None
+            async with aclosing(_chunks(response, decoder)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            if not decoder.ended:
+                raise StreamCut(f"{self._url} ended the stream after {decoder.count} tokens, before its finish.")
+        except TransportError as error:
+            sent = sent and response is not None
             raise self._lost(error, response, decoder.count) from error
         finally:
             if response is not None:
-                await response.aclose()
-            if open_on_server:
+                await response.close()
+            if sent and not decoder.ended:
                 await self._abort(rid)
 
     def _body(self, ids: Ids, sampling: Sampling, room: int, rid: str) -> bytes:
@@ -150,21 +135,21 @@ class SGLangModel:
         rest = json.dumps({"sampling_params": parameters, "rid": rid, "stream": True}).encode()
         return b'{"input_ids":' + ids.json() + b"," + rest[1:]
 
-    def _lost(self, error: httpx2.TransportError, response: httpx2.Response | None, count: int) -> ModelError:
-        if isinstance(error, httpx2.ReadTimeout):
+    def _lost(self, error: TransportError, response: Response | None, count: int) -> ModelError:
+        if isinstance(error, IdleError):
             return StreamCut(f"{self._url} sent nothing for {self._idle_timeout:g} s, after {count} tokens.")
-        if isinstance(error, httpx2.UnsupportedProtocol):
-            return ModelRefused(f"{self._url} isn't a URL that can be asked ({error}); give http:// or https://.")
-        if response is None:
+        if response is None or isinstance(error, ConnectError):
             return unreachable(self._url, error)
-        return StreamCut(f"The connection to {self._url} broke after {count} tokens ({_reason(error)}).")
+        return StreamCut(f"The connection to {self._url} broke after {count} tokens ({error}).")
 
     async def _abort(self, rid: str) -> None:
         """Tell the server that nobody waits any more; a server that can't be told notices by itself later."""
         try:
             async with asyncio.timeout(ABORT_SECONDS):
-                await self._client.post(f"{self._url}/abort_request", json={"rid": rid})
-        except (TimeoutError, httpx2.HTTPError):
+                response = await self._transport.send("POST", "/abort_request", json.dumps({"rid": rid}).encode())
+                await response.read()
+                await response.close()
+        except (TimeoutError, TransportError):
             pass
 
 
@@ -173,6 +158,8 @@ class _Decoder:
 
     def __init__(self, url: str, end: int, stops: Sequence[int]) -> None:
         self.count = 0  # ids handed out
+        self.ended = False  # the server has said that the request is over
+        self.error: ModelError | None = None  # what came behind the last chunk
         self._last = -1  # the last of them
         self._url = url
         self._end = end
@@ -180,24 +167,33 @@ class _Decoder:
         self._cumulative = False
 
     def feed(self, events: list[bytes]) -> Chunk | None:
-        """One chunk for all the events of a read. None: nothing new. Raises a `ModelError`."""
+        """One chunk for all the events of a read. None: nothing new. Sets `error` when the stream is broken."""
         if events and events[-1] == _DONE:
             events.pop()
-        if self._cumulative:
-            del events[:-1]  # the last one holds all that the others do
+        if self._cumulative and len(events) > 1:
+            events = events[-2:]  # the last one holds all that the others do, unless it is an error
         new: list[int] = []
-        for data in events:
-            event = self._parse(data)
-            try:
-                meta = event["meta_info"]
-                new += self._new_ids(event["output_ids"], meta["completion_tokens"])
-                finish = meta["finish_reason"]
-                usage = Usage(meta["prompt_tokens"], meta.get("cached_tokens") or 0, meta["completion_tokens"])
-            except (KeyError, TypeError, AttributeError) as error:
-                self._no_protocol(data, error)
-            if finish is not None:
-                return Chunk(tuple(self._ended(new, finish)), self._finish(finish), usage)
+        usage = Usage()
+        try:
+            for data in events:
+                ids, finish, usage = self._read(data)
+                new += ids
+                if finish is not None:
+                    self.ended = True
+                    return Chunk(tuple(self._ended(new, finish)), self._finish(finish), usage)
+        except ModelError as error:
+            self.error = error
         return Chunk(tuple(new), None, usage) if new else None
+
+    def _read(self, data: bytes) -> tuple[list[int], dict[str, Any] | None, Usage]:
+        event = self._parse(data)
+        try:
+            meta = event["meta_info"]
+            total = meta["completion_tokens"]
+            usage = Usage(meta["prompt_tokens"], meta.get("cached_tokens") or 0, total)
+            return self._new_ids(event["output_ids"], total), meta["finish_reason"], usage
+        except (KeyError, TypeError, AttributeError) as error:
+            self._no_protocol(data, error)
 
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
@@ -207,6 +203,7 @@ class _Decoder:
         if not isinstance(event, dict):
             self._no_protocol(data, None)
         if "error" in event:
+            self.ended = True
             status = event["error"].get("code") if isinstance(event["error"], dict) else None
             raise refusal(self._url, status if isinstance(status, int) else 400, _message(event))
         return event
@@ -252,24 +249,9 @@ class _Decoder:
         ) from error
 
 
-def open_client(url: str, *, idle_timeout: float, api_key: str | None = None) -> httpx2.AsyncClient:
-    """A client for one server; proxy settings of the environment are for other machines only."""
-    host = urlsplit(url).hostname or ""
-    loopback = host in ("localhost", "::1") or host.startswith("127.")
-    headers = {"content-type": "application/json", "accept-encoding": "identity"}
-    if api_key:
-        headers["authorization"] = f"Bearer {api_key}"
-    return httpx2.AsyncClient(
-        headers=headers,
-        timeout=httpx2.Timeout(idle_timeout, connect=CONNECT_SECONDS, pool=None),
-        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-        trust_env=not loopback,
-    )
-
-
 def unreachable(url: str, error: Exception) -> ModelUnreachable:
     return ModelUnreachable(
-        f"No answer from {url} ({_reason(error)}). Check that the server runs there and that this machine may "
+        f"No answer from {url} ({error}). Check that the server runs there and that this machine may "
         "reach it, or name another model."
     )
 
@@ -288,8 +270,8 @@ def refusal(url: str, status: int, message: str, retry_after: float | None = Non
     return ModelRefused(f"{said}. The same request would be refused again.")
 
 
-async def _refusal(url: str, response: httpx2.Response) -> ModelError:
-    body = await response.aread()
+async def _refusal(url: str, response: Response) -> ModelError:
+    body = await response.read()
     try:
         message = _message(json.loads(body))
     except ValueError:
@@ -298,7 +280,23 @@ async def _refusal(url: str, response: httpx2.Response) -> ModelError:
         retry_after = float(response.headers.get("retry-after", ""))
     except ValueError:
         retry_after = None
-    return refusal(url, response.status_code, message, retry_after)
+    return refusal(url, response.status, message, retry_after)
+
+
+async def _chunks(response: Response, decoder: _Decoder) -> AsyncGenerator[Chunk, None]:
+    """The chunks of one answer; ends with its finish, or where the stream does."""
+    reader = SSEReader()
+    received = response.chunks()
+    async for data in received:
+        chunk = decoder.feed(reader.feed(data))
+        if chunk is not None:
+            if chunk.finish is not None:
+                await _read_rest(received)
+            yield chunk
+            if chunk.finish is not None:
+                return
+        if decoder.error is not None:
+            raise decoder.error
 
 
 async def _read_rest(received: AsyncIterator[bytes]) -> None:
@@ -307,7 +305,7 @@ async def _read_rest(received: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(ABORT_SECONDS):
             async for _ in received:
                 pass
-    except (TimeoutError, httpx2.TransportError):
+    except (TimeoutError, TransportError):
         pass
 
 
@@ -316,10 +314,6 @@ def _message(body: Any) -> str:
     while isinstance(body, dict):
         body = next((body[key] for key in ("error", "message", "detail") if key in body), json.dumps(body)[:500])
     return str(body).rstrip(".")
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def _special(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 
 from runtime.ids import Ids
 from runtime.models.base import (
+    Chunk,
     ContextExceeded,
     FinishReason,
     ModelBusy,
@@ -292,6 +293,80 @@ async def test_ways_of_streaming(events: list[dict[str, Any]], ids: list[int], t
     assert last.usage == Usage(9, 4, events[-1]["meta_info"]["completion_tokens"])
 
 
+@asynccontextmanager
+async def slow_end() -> AsyncIterator[tuple[SGLangModel, list[bytes], list[int]]]:
+    """A server whose answers end some time behind their finish; what it was asked, and its connections."""
+    asked: list[bytes] = []
+    connections: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(1)
+        while True:
+            try:
+                asked.append(await reader.readuntil(b"\r\n\r\n"))
+                length = int(asked[-1].lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+                asked[-1] += await reader.readexactly(length)
+            except asyncio.IncompleteReadError:
+                break
+            first, second = answer(event([5], 1), end=b""), answer(event([5, END], 2, STOP)).partition(b"\r\n\r\n")[2]
+            whole = first.partition(b"\r\n\r\n")[2] + second
+            head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(whole)
+            for piece in (head + whole[:40], whole[40:-8], whole[-8:]):
+                writer.write(piece)
+                await asyncio.sleep(0.03)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as model:
+        yield model, asked, connections
+    server.close()
+
+
+async def test_an_answer_is_read_to_its_end_behind_the_finish() -> None:
+    async with slow_end() as (model, asked, connections):
+        for _ in range(3):
+            assert (await ask(model, prompt()))[0] == [5, END]
+    assert len(connections) == 1
+    assert not any(b"abort" in request for request in asked)
+
+
+async def test_the_server_is_told_of_an_early_close_by_the_id_of_the_request() -> None:
+    async with ScriptedServer({"token_delay": 0.02, "turns": [{"text": TURN}]}) as server:
+        relay, asked = await recording_relay(server)
+        async with client(relay) as model, aclosing(stream_of(model)) as chunks:
+            async for _ in chunks:
+                break
+            await chunks.aclose()
+    told = next(request for request in asked if request.startswith(b"POST /abort_request"))
+    assert told.endswith(json.dumps({"rid": server.requests[0].rid}).encode())
+
+
+def stream_of(model: SGLangModel) -> AsyncGenerator[Chunk, None]:
+    return model.stream(prompt(), Sampling(), request_id="t")
+
+
+async def recording_relay(server: ScriptedServer) -> tuple[str, list[bytes]]:
+    """A URL that leads to the server, and what is sent there, an item per connection."""
+    asked: list[bytes] = []
+
+    async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter, kept: int | None) -> None:
+        while data := await source.read(65536):
+            if kept is not None:
+                asked[kept] += data
+            sink.write(data)
+        sink.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_read, to_write = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        asked.append(b"")
+        await asyncio.gather(
+            pipe(reader, to_write, len(asked) - 1), pipe(to_read, writer, None), return_exceptions=True
+        )
+
+    relay = await asyncio.start_server(serve, "127.0.0.1", 0)
+    return f"http://127.0.0.1:{relay.sockets[0].getsockname()[1]}", asked
+
+
 @pytest.mark.parametrize(
     ("reply", "error", "message"),
     [
@@ -312,7 +387,7 @@ async def test_ways_of_streaming(events: list[dict[str, Any]], ids: list[int], t
         (answer([1, 2]), ModelRefused, "doesn't answer"),
         (answer({"choices": []}), ModelRefused, "doesn't answer"),
         (answer({"text": "x", "meta_info": {}}), ModelRefused, "doesn't answer"),
-        (answer(event([5], 1)), StreamCut, "after 1 tokens, without a finish"),
+        (answer(event([5], 1)), StreamCut, "after 1 tokens, before its finish"),
         (answer(event([5], 1), end=b'data: {"out'), StreamCut, "after 1 tokens"),
         (answer(status="404 Not Found", end=b'{"detail": "Not Found"}'), ModelRefused, "answered 404: Not Found"),
         (answer(status="502 Bad Gateway", end=b"<html>bad</html>"), ModelFailed, "502: <html>bad</html>"),

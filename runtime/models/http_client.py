@@ -1,0 +1,215 @@
+"""HTTP/1.1 to one model server, made for long streams of small events.
+
+`open_transport` gives direct connections that are kept and used again. Where the environment names a proxy for
+the server, httpx2 speaks for us instead: it knows proxies, and takes several times as long per request
+(`docs/decisions/0009-model-client.md`). Left out: redirects, cookies, compression, HTTP/2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import SplitResult, urlsplit
+
+from runtime.models.http_wire import (
+    Body,
+    ChunkedBody,
+    ConnectError,
+    Connection,
+    CountedBody,
+    TransportError,
+    read_head,
+)
+
+if TYPE_CHECKING:
+    import ssl
+
+CONNECT_SECONDS: Final = 10.0
+_KEPT_CONNECTIONS: Final = 64
+
+
+class Response(Protocol):
+    """An answer whose head has come. `chunks` gives the body once; `close` is always called in the end."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises a `TransportError`."""
+        ...
+
+    async def read(self) -> bytes:
+        """The whole body. Raises a `TransportError`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Transport(Protocol):
+    """Requests to one server; safe for several at once."""
+
+    async def send(self, method: str, path: str, body: bytes = b"") -> Response:
+        """Raises a `TransportError`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def open_transport(url: str, *, idle_timeout: float, api_key: str | None = None) -> Transport:
+    """A way to the server at `url` (http or https). `idle_timeout` is the longest silence in seconds.
+
+    Raises ValueError for what is no such URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is no http:// or https:// URL of a server")
+    headers = {"content-type": "application/json", "accept-encoding": "identity"}
+    if api_key:
+        headers["authorization"] = f"Bearer {api_key}"
+    if _has_proxy(parts.scheme, parts.hostname):
+        from runtime.models.http_proxied import ProxiedTransport
+
+        return ProxiedTransport(url, headers, connect_timeout=CONNECT_SECONDS, idle_timeout=idle_timeout)
+    return DirectTransport(parts, headers, idle_timeout=idle_timeout)
+
+
+def _has_proxy(scheme: str, host: str) -> bool:
+    """Whether the environment names a proxy for this host; loopback never goes through one."""
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return False
+    names = (f"{scheme}_proxy", "all_proxy")
+    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in names):
+        return False
+    from urllib.request import proxy_bypass
+
+    return not proxy_bypass(host)
+
+
+class DirectTransport:
+    """Connections of our own; one per request at a time, the idle ones are kept."""
+
+    def __init__(self, url: SplitResult, headers: Mapping[str, str], *, idle_timeout: float) -> None:
+        self._host = url.hostname or ""
+        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._prefix = url.path.rstrip("/")
+        named = {"host": url.netloc.rpartition("@")[2], **headers}
+        self._head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+        self._idle_timeout = idle_timeout
+        self._tls = _tls_context() if url.scheme == "https" else None
+        self._kept: list[Connection] = []
+
+    async def send(self, method: str, path: str, body: bytes = b"") -> Response:
+        head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._head}content-length: {len(body)}\r\n\r\n"
+        request = head.encode("latin-1") + body
+        while self._kept:
+            connection = self._kept.pop()
+            if not connection.usable:
+                connection.abort()
+                continue
+            try:
+                return await self._exchange(connection, request)
+            except ConnectError:
+                break  # a server may end what is idle at any time; a new connection tells whether it is there
+        return await self._exchange(await self._connect(), request)
+
+    async def close(self) -> None:
+        while self._kept:
+            self._kept.pop().abort()
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._idle_timeout), self._host, self._port, ssl=self._tls
+                )
+        except TimeoutError as error:
+            raise ConnectError(f"no connection within {CONNECT_SECONDS:g} s") from error
+        except OSError as error:
+            raise ConnectError(str(error)) from error
+        return connection
+
+    async def _exchange(self, connection: Connection, request: bytes) -> Response:
+        try:
+            connection.write(request)
+            status, headers, behind = await read_head(connection)
+            return _DirectResponse(status, headers, behind, connection, self._keep)
+        except BaseException:  # however the wait for the head ended, the connection can't be used again
+            connection.abort()
+            raise
+
+    def _keep(self, connection: Connection) -> None:
+        if connection.usable and len(self._kept) < _KEPT_CONNECTIONS:
+            self._kept.append(connection)
+        else:
+            connection.abort()
+
+
+class _DirectResponse:
+    def __init__(
+        self,
+        status: int,
+        headers: dict[str, str],
+        behind: bytes,
+        connection: Connection,
+        keep: Callable[[Connection], None],
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self._behind = behind
+        self._connection = connection
+        self._keep = keep
+        self._body = _body(status, headers)
+        self._closed = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        body, data = self._body, self._behind
+        while True:
+            if data and (content := body.feed(data)):
+                yield content
+            if body.complete:
+                return
+            data = await self._connection.read()
+            if not data:
+                if isinstance(body, CountedBody) and body.unbounded:
+                    return
+                raise TransportError("the connection was ended inside the answer")
+
+    async def read(self) -> bytes:
+        return b"".join([data async for data in self.chunks()])
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._connection.rest()
+        stays = self.headers.get("connection", "").lower() != "close"
+        if self._body.complete and not self._body.surplus and stays:
+            self._keep(self._connection)
+        else:
+            self._connection.abort()
+
+
+def _body(status: int, headers: Mapping[str, str]) -> Body:
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        return ChunkedBody()
+    if status in (204, 304):
+        return CountedBody(0)
+    length = headers.get("content-length")
+    if length is None:
+        return CountedBody(None)
+    if not length.isascii() or not length.isdigit():
+        raise ConnectError("the answer is no HTTP")
+    return CountedBody(int(length))
+
+
+def _tls_context() -> ssl.SSLContext:
+    import ssl
+
+    return ssl.create_default_context()
