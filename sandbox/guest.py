@@ -517,6 +517,7 @@ def unpack(root: bytes) -> None:
     import tarfile
 
     folders = []
+    os.makedirs(root, 0o755, exist_ok=True)
     source = os.fdopen(0, "rb", READ_SIZE)
     with tarfile.open(fileobj=source, mode="r|", encoding="utf-8", errors="surrogateescape") as archive:
         for member in archive:
