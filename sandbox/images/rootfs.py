@@ -139,9 +139,10 @@ def _trim(tree: Path) -> None:
 
 def _loader_cache(tree: Path) -> None:
     """/etc/ld.so.cache. The loader finds the standard folders without it, so a host that forbids this loses little."""
+    program = tree / "usr/sbin/ldconfig"  # a static program; the host's own isn't on a plain user's PATH
     root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
     try:
-        subprocess.run([*root, "ldconfig", "-r", str(tree)], check=False, capture_output=True)
+        subprocess.run([*root, str(program), "-r", str(tree)], check=False, capture_output=True)
     except FileNotFoundError:
         return
     shutil.rmtree(tree / "var/cache/ldconfig", ignore_errors=True)  # ldconfig's own notes, for root's eyes
@@ -158,26 +159,16 @@ def _compile_python(tree: Path) -> None:
     if not interpreters or not loaders:
         return
     python = [str(loaders[0]), "--library-path", libraries, str(interpreters[0]), "-I", "-S"]
-    folders = [str(folder) for folder in sorted(tree.glob("usr/lib/python3*")) if folder.is_dir()]
-    run_tool(
-        [
-            *python,
-            "-m",
-            "compileall",
-            "-q",
-            "-j",
-            "0",
-            "-s",
-            str(tree),
-            "-p",
-            "/",
-            "-x",
-            "/python3[^/]*/(lib2to3/)?tests?/",
-            *folders,
-        ],
-        what="compiling Python's library",
-        hint=_PERMISSIONS,
-    )
+    inside = ["-q", "-s", str(tree), "-p", "/", "-x", "/python3[^/]*/(lib2to3/)?tests?/"]
+
+    def compile_folder(folder: Path) -> None:
+        # One process each rather than compileall's own workers: those would start without the tree's loader.
+        command = [*python, "-m", "compileall", *inside, str(folder)]
+        run_tool(command, what=f"compiling {folder.name}", hint=_PERMISSIONS)
+
+    folders = [folder for folder in sorted(tree.glob("usr/lib/python3*")) if folder.is_dir()]
+    with ThreadPoolExecutor(len(folders)) as pool:
+        list(pool.map(compile_folder, folders))
 
 
 def _write(path: Path, text: str) -> None:
