@@ -39,12 +39,14 @@ def _print_json(event: Event) -> None:
 class Totals:
     """What the status line shows, kept from events."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = False) -> None:
         self.step = self.written = self.prompt = self.prompts = self.cached = 0
-        self.started = time.monotonic()
+        self.first = self.last = 0.0  # times of events
+        self.live = live  # the clock goes on between events
         self.doing = "starting"
 
     def take(self, event: Event) -> None:
+        self.first, self.last = self.first or event.time, event.time
         match event.type:
             case EventType.TURN_STARTED:
                 self.step, self.prompt, self.doing = event.data["turn"] + 1, event.data["prompt"], "thinking"
@@ -64,7 +66,7 @@ class Totals:
 
     def line(self) -> str:
         share = f"{self.cached / self.prompts:.0%} cached" if self.prompts else "nothing cached yet"
-        spent = int(time.monotonic() - self.started)
+        spent = int((time.time() if self.live else self.last) - self.first)
         return (
             f"step {self.step} | {self.prompt} tokens in, {self.written} out, {share} | "
             f"{spent // 60}:{spent % 60:02d}" + (f" | {self.doing}" if self.doing else "")
@@ -88,6 +90,11 @@ def _started(data: dict[str, Any]) -> list[Line]:
         ("head", f"run {data['run']}"),
         ("note", f"base {data['base']['commit'][:12]}, issue from {data['issue']['source']}"),
     ]
+
+
+def _image(name: str) -> str:
+    """A tag as it is; of a folder with a root file system its name."""
+    return f"({name.rsplit('/', 1)[-1] if name.startswith('/') else name})" if name else ""
 
 
 def _observation(data: dict[str, Any]) -> list[Line]:
@@ -130,7 +137,7 @@ def _check(data: dict[str, Any]) -> list[Line]:
 _SHOWN: dict[EventType, Callable[[dict[str, Any]], list[Line]]] = {
     EventType.RUN_STARTED: _started,
     EventType.RUN_RESUMED: lambda data: [("head", "resumed")],
-    EventType.SANDBOX_OPENED: lambda data: [("note", f"sandbox {data['kind']}, image {data['image']}")],
+    EventType.SANDBOX_OPENED: lambda data: [("note", f"sandbox {data['kind']} {_image(data['image'])}".rstrip())],
     EventType.PROGRESS: lambda data: [("note", data["text"])],
     EventType.TURN: _turn,
     EventType.OBSERVATION: _observation,
@@ -190,7 +197,7 @@ class TerminalView:
         from rich.console import Console
 
         self._console = console or Console(highlight=False)
-        self._totals = Totals()
+        self._totals = Totals(live=True)
         self._partial = ""
         self._live: Live | None = None
 
