@@ -163,6 +163,12 @@ def test_a_call_that_begins_in_an_open_value_is_text() -> None:
     assert kinds_of(turn) == [ProblemKind.EMBEDDED_MARKUP]
 
 
+def test_tag_of_a_parameter_that_is_properly_given_later_is_text() -> None:
+    turn = read(call("write", content="a\n<parameter=path>\nb", path="/a"))
+    assert calls_of(turn) == [("write", {"content": "a\n<parameter=path>\nb", "path": "/a"})]
+    assert turn.problems == ()
+
+
 def test_missing_closer_between_parameters() -> None:
     turn = read(
         "<tool_call>\n<function=write>\n<parameter=path>\n/a\n<parameter=content>\nx\n</parameter>\n</function>\n</tool_call>"
@@ -256,6 +262,12 @@ def test_closing_tags_that_close_nothing() -> None:
     turn = read(f"{LS}\n</function>\n</tool_call>")
     assert (turn.content, calls_of(turn)) == ("", [("bash", {"command": "ls"})])
     assert kinds_of(turn) == [ProblemKind.MALFORMED]
+
+
+def test_the_same_problem_is_reported_once() -> None:
+    turn = read(f"{LS} and {PWD} and {LS} done")
+    assert len(turn.calls) == 3
+    assert (turn.content, kinds_of(turn)) == (" and  and  done", [ProblemKind.TEXT_AFTER_CALL])
 
 
 def test_names_and_parameters_that_do_not_exist() -> None:
@@ -377,6 +389,12 @@ def test_half_a_call_in_the_thinking_is_reasoning() -> None:
     turn = read(f"I'd write\n{OPEN}...\n</think>\n\n{PWD}", thinking=True)
     assert (turn.reasoning, calls_of(turn)) == (f"I'd write\n{OPEN}...", [("bash", {"command": "pwd"})])
     assert turn.problems == ()
+
+
+def test_half_a_call_in_the_thinking_does_not_swallow_a_call_without_opener() -> None:
+    turn = read(f"I'd write\n{OPEN}...\n</think>\n\n{PWD.removeprefix('<tool_call>')}", thinking=True)
+    assert (turn.reasoning, calls_of(turn)) == (f"I'd write\n{OPEN}...", [("bash", {"command": "pwd"})])
+    assert kinds_of(turn) == [ProblemKind.MISSING_OPENER]
 
 
 def test_call_of_unknown_tool_in_the_thinking_is_reasoning() -> None:
