@@ -24,7 +24,8 @@ _ONE_LINE = re.compile(r"^deb\s+(?P<options>\[[^\]]*\]\s+)?(?P<uri>\S+)\s+(?P<su
 _USERINFO = re.compile(r"://[^/\s]*@")
 _NO_APT = (
     "build the image on a Debian or Ubuntu machine, copy the .tar file that it names, and give it here with "
-    "`agent sandbox build --from FILE`; or use an image of your own with `--image`."
+    "`agent sandbox build --from FILE`; or use an image of your own with `--image` (with bubblewrap, "
+    "`--image host` takes this machine's own programs)."
 )
 _CHECK_MIRRORS = "look at the lines above; `apt-get update` has to work on this machine (/etc/apt)."
 
