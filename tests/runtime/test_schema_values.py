@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.schema_values import MAX_DIGITS, convert, properties, required
@@ -151,6 +151,7 @@ TEXTS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(TEXTS, SCHEMAS)
 def test_never_raises_and_is_always_json(text: str, schema: Any) -> None:
     converted = convert(text, schema)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from runtime.tool_calls import ToolCallParser, parse
@@ -44,6 +44,7 @@ LOOSE_END = re.compile(
 )
 
 
+@settings(deadline=None)
 @given(MARKUP, st.booleans(), st.booleans(), st.sampled_from([TOOLS, [], TOOLS[:1]]), st.data())
 def test_lossless_and_independent_of_chunks(
     text: str, thinking: bool, finished: bool, tools: list[dict[str, object]], data: st.DataObject
@@ -65,6 +66,7 @@ def test_lossless_and_independent_of_chunks(
     assert parser.close(finished=finished) == whole
 
 
+@settings(deadline=None)
 @given(MARKUP, st.booleans())
 def test_one_character_at_a_time(text: str, thinking: bool) -> None:
     parser = ToolCallParser(TOOLS, thinking=thinking)
@@ -74,11 +76,13 @@ def test_one_character_at_a_time(text: str, thinking: bool) -> None:
     assert len(pieces) <= len(text)
 
 
+@settings(deadline=None)
 @given(MARKUP, st.one_of(st.lists(ANY_JSON, max_size=3), ANY_JSON), st.booleans())
 def test_never_raises_for_any_tools(text: str, tools: object, thinking: bool) -> None:
     assert joined(parse(text, tools, thinking=thinking)) == text  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(st.lists(MARKUP, min_size=1, max_size=3), st.sampled_from(["", "ok"]))
 @example(["cat <<'E'\n</function>\nE"], "")
 @example([call("bash", command="ls")], "ok")
@@ -96,6 +100,7 @@ def test_documented_calls_round_trip(values: list[str], content: str) -> None:
     assert (turn.reasoning, turn.content, calls_of(turn)) == ("hm", content, wanted)
 
 
+@settings(deadline=None)
 @given(MARKUP, st.data())
 def test_no_unclosed_call_is_run_at_the_length_limit(value: str, data: st.DataObject) -> None:
     """Cut anywhere: under `length` only calls that the whole text has are run."""
