@@ -45,7 +45,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     options.out.mkdir(parents=True, exist_ok=True)
-    recordings = record.load()
+    recordings, trained_on = record.load(), record.fingerprint()
     tokenizer = _tokenizer(recordings, options.out, options.seed)
     special_id = {text: tokenizer.special(text) for text in network.SPECIALS}
     model = network.new_network(special_id)
@@ -53,7 +53,7 @@ def main() -> None:
     with fast_delta_rule():
         train(model, tokenizer, recordings, steps=options.steps, seed=options.seed)
     network.save(model, options.out)
-    (options.out / record.FINGERPRINT).write_text(json.dumps(record.fingerprint(), indent=2) + "\n")
+    (options.out / record.FINGERPRINT).write_text(json.dumps(trained_on, indent=2) + "\n")
     sys.exit(0 if _report(options.out, tokenizer, recordings, options.held_out) else 1)
 
 

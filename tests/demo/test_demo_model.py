@@ -71,7 +71,7 @@ async def told(model: EmbeddedModel, run: Recording, sampling: Sampling) -> list
 
 @pytest.mark.parametrize("temperature", [0.0, 0.6])
 async def test_it_tells_its_run_in_unseen_places_and_at_unseen_times(model: EmbeddedModel, temperature: float) -> None:
-    for seed in range(3):
+    for seed in range(2):
         run = vary(load()[seed % len(load())], Random(9_000_000 + seed))
         turns = await told(model, run, Sampling(temperature=temperature, max_new_tokens=400, seed=seed))
         assert [text for text, _ in turns] == [turn.text + "<|im_end|>" for turn in TURNS]
