@@ -294,6 +294,41 @@ async def test_unset_exec_and_call_variables_in_a_session(box: GuestSandbox) -> 
     assert (await box.run('cd - >/dev/null; basename "$PWD"', keep_session=True)).output == b"sub\n"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain",
+        "",
+        "a\\b\\\\c\\",
+        "$HOME `id` \"q\" \\\" !x",
+        "tab\tand\nline",
+        "\ndeclare -x STOLEN=\"1\"\n: end",
+        "ä€\U0001f600",
+        "\x7f\x01",
+        "x" * 50_000,
+    ],
+)
+async def test_values_are_carried_exactly(box: GuestSandbox, value: str) -> None:
+    quoted = "'" + value.replace("'", "'\\''") + "'"
+    await box.run(f"export VALUE={quoted} OTHER='a b'", keep_session=True)
+    for _ in range(2):
+        result = await box.run('printf %s "$VALUE"', keep_session=True, max_output=100_000)
+        assert result.output.decode() == value
+    result = await box.run("printenv VALUE | wc -c; printenv OTHER STOLEN SHLVL", keep_session=True)
+    level = "1\n" if b"bash" in (await box.run("echo $BASH")).output else ""
+    assert result.output.decode() == f"{len(value.encode()) + 1}\na b\n{level}"
+
+
+async def test_variables_that_only_a_shell_can_carry(box: GuestSandbox) -> None:
+    await box.run(
+        "echo 'echo started' >rc; export BASH_ENV=$PWD/rc IFS=:; declare -rx FIXED=1; declare -ix SUM=2; export EMPTY",
+        keep_session=True,
+    )
+    result = await box.run("SUM+=3; echo $SUM; bash -c 'echo $FIXED'; export A=b:c", keep_session=True)
+    assert result.output.decode().splitlines() == ["5", "started", "1"]
+    assert (await box.run("printf '%s,' $A; unset BASH_ENV", keep_session=True)).output == b"b,c,"
+
+
 async def test_a_session_whose_folder_is_gone(box: GuestSandbox) -> None:
     await box.run("mkdir gone; cd gone", keep_session=True)
     await box.run("rmdir gone")
