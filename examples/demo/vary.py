@@ -76,15 +76,16 @@ def any_folder(random: Random) -> str:
         "/var/tmp",
         "/srv",
         "/root",
-        f"/home/{word(random)}",
+        "/home/" + word(random),
     )
-    run = f"{random.randint(20250101, 20351231)}-{random.randint(0, 235959):06d}-{random.getrandbits(16):04x}"
     deeper = (
         word(random),
         f"{word(random)}-{random.randint(0, 99999)}",
         "tmp" + "".join(random.choices(string.ascii_lowercase + string.digits + "_", k=8)),
+        f"patchwright-work-{random.randint(1, 99999)}-{random.randint(1, 10**8)}-{random.getrandbits(128):032x}",
         f"{random.getrandbits(40):0{random.randint(10, 16)}x}",
-        f".local/share/patchwright/runs/{run}/work/work",
+        "work",
+        "repo",
     )
     return "/".join([random.choice(roots), *random.sample(deeper, random.choice((0, 0, 1, 1, 2, 3)))])
 
