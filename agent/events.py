@@ -45,6 +45,7 @@ class EventType(StrEnum):
     DELTA = "delta"
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 LIVE_ONLY = frozenset({EventType.PROGRESS, EventType.DELTA})
 
 
@@ -59,7 +60,7 @@ class Event:
 
     def to_json(self) -> str:
         record = {"seq": self.seq, "time": self.time, "type": self.type, "data": self.data}
-        return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+        return _encode(record)
 
 
 Listener = Callable[[Event], None]

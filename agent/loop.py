@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent import limits, nudges
 from agent.ends import End, LoopEnded
@@ -18,7 +18,7 @@ from agent.session import Session, TurnRecord
 from agent.worktree import Worktree, WorktreeProblem
 from runtime.incremental_decode import IncrementalDecoder
 from runtime.models.base import Chunk, ContextExceeded, FinishReason, Model, ModelError, Sampling
-from runtime.tool_calls import ParsedTurn, ToolCallParser
+from runtime.tool_calls import ParsedTurn, ToolBook, ToolCallParser
 from runtime.transcript import TranscriptError
 from sandbox.base import SandboxError
 from tools.base import Observation, Tool, ToolContext
@@ -36,6 +36,10 @@ class Agent:
     tools: dict[str, Tool]
     worktree: Worktree
     context: ToolContext
+    book: ToolBook = field(init=False)  # the tools' specs as the parser reads them, once for all turns
+
+    def __post_init__(self) -> None:
+        self.book = ToolBook([tool.spec for tool in self.tools.values()])
 
 
 async def run(agent: Agent, session: Session) -> LoopEnded:
@@ -80,7 +84,7 @@ async def generate(agent: Agent, session: Session) -> TurnRecord:
 async def _stream(agent: Agent, session: Session, sampling: Sampling, ids: list[int]) -> tuple[ParsedTurn, Chunk]:
     tokenizer = agent.model.tokenizer
     stops = {tokenizer.special("<|im_end|>"), tokenizer.special("<|endoftext|>")}
-    parser = ToolCallParser([tool.spec for tool in agent.tools.values()])
+    parser = ToolCallParser(agent.book)
     decoder = IncrementalDecoder(tokenizer)
     last = Chunk(())
     request = f"{session.log.run_id}-{session.spent.steps}"

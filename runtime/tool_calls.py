@@ -46,6 +46,7 @@ __all__ = [
     "Problem",
     "ProblemKind",
     "ReasoningDelta",
+    "ToolBook",
     "ToolCall",
     "ToolCallParser",
     "parse",
@@ -68,11 +69,12 @@ def parse(
 class ToolCallParser:
     """The same for a stream: feed chunks as they arrive, then close.
 
-    The events of `feed` are provisional, for the eye; the turn that `close` returns is what counts.
+    The events of `feed` are provisional, for the eye; the turn that `close` returns is what counts. `tools` may
+    be a `ToolBook`, so that many turns read the specs once.
     """
 
-    def __init__(self, tools: Iterable[Mapping[str, Any]] | None, *, thinking: bool = True) -> None:
-        self._book = ToolBook(tools)
+    def __init__(self, tools: Iterable[Mapping[str, Any]] | ToolBook | None, *, thinking: bool = True) -> None:
+        self._book = tools if isinstance(tools, ToolBook) else ToolBook(tools)
         self._thinking = thinking
         self._chunks: list[str] = []
         self._live = LiveView(self._book, thinking=thinking)

@@ -23,6 +23,7 @@ MAX_DATA = 16 << 20
 CHUNK = 4 << 20  # bytes of a payload per frame
 MAX_UNASKED = 1000
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 Message = dict[str, Any]
 Frame = tuple[Message, bytes]
 
@@ -52,7 +53,7 @@ class ProtocolBroken(Exception):
 
 
 def pack_frame(message: Message, data: bytes | memoryview = b"") -> bytes:
-    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    body = _encode(message).encode("ascii")
     if len(body) > MAX_JSON:
         raise ValueError(f"a command or path of {len(body)} bytes; the sandbox takes {MAX_JSON}")
     return b"".join((HEADER.pack(len(body), len(data)), body, data))

@@ -39,6 +39,7 @@ DRAIN = 0.05  # seconds given to output that is on its way when the command has 
 WATCH_EVERY = 0.2
 SHELLS = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash")
 
+encode = json.JSONEncoder(separators=(",", ":")).encode
 Message = Dict[str, Any]
 
 
@@ -98,7 +99,7 @@ class Link(object):
         return frames
 
     def send(self, message: Message, data: bytes = b"") -> None:
-        body = json.dumps(message, separators=(",", ":")).encode("ascii")
+        body = encode(message).encode("ascii")
         frame = HEADER.pack(len(body), len(data)) + body + data
         self.queue.append(memoryview(frame))
         self.backlog += len(frame)
@@ -1126,7 +1127,8 @@ class Guest(object):
             return None
         try:
             with open(command.session_file, "rb") as file:
-                cwd, _, variables = file.read(4 << 20).partition(b"\0")
+                size = min(os.fstat(file.fileno()).st_size, 4 << 20)
+                cwd, _, variables = file.read(size).partition(b"\0")
             if variables.endswith(b": end\n") and cwd.startswith(b"/"):
                 self.keep_variables(command.session_file, variables)
                 self.session_cwd = cwd

@@ -170,8 +170,8 @@ class _Decoder:
         """One chunk for all the events of a read. None: nothing new. Sets `error` when the stream is broken."""
         if events and events[-1] == _DONE:
             events.pop()
-        if self._cumulative and len(events) > 1:
-            events = events[-2:]  # the last one holds all that the others do, unless it is an error
+        if len(events) > 1:
+            events = self._needed(events)
         new: list[int] = []
         usage = Usage()
         try:
@@ -185,6 +185,15 @@ class _Decoder:
             self.error = error
         return Chunk(tuple(new), None, usage) if new else None
 
+    def _needed(self, events: list[bytes]) -> list[bytes]:
+        """The events of a read without those whose ids a later one repeats; broken ones stay to be reported."""
+        try:
+            last = json.loads(events[-1].decode())
+            whole = len(last["output_ids"]) >= last["meta_info"]["completion_tokens"]
+        except (ValueError, KeyError, TypeError):
+            return events[-2:] if self._cumulative else events
+        return events[-1:] if whole else events
+
     def _read(self, data: bytes) -> tuple[list[int], dict[str, Any] | None, Usage]:
         event = self._parse(data)
         try:
@@ -197,7 +206,7 @@ class _Decoder:
 
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
-            event = json.loads(data)
+            event = json.loads(data.decode())
         except ValueError as error:
             self._no_protocol(data, error)
         if not isinstance(event, dict):
