@@ -214,6 +214,12 @@ class _Run:
             await machine.clear_away()
             data = opened.data
             return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder)
+        builds = settings.sandbox.dockerfile or settings.sandbox.setup
+        if builds and not (self.source or self.request.image or self.request.allow_build):
+            raise InputProblem(
+                "the repository's .patchwright.toml asks to build an image, which runs its code with network: "
+                "allow it with --allow-build, or name a finished image with --image"
+            )
         place = await machine.prepare(self.request.sandbox, self.request.image, settings, self.folder, self._progress)
         self.log.append(EventType.SANDBOX_OPENED, kind=place.kind, image=place.image, workdir=place.workdir)
         return place

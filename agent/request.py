@@ -30,6 +30,7 @@ class FixRequest:
     image: str | None = None
     revision: str | None = None
     allow_dirty: bool = False
+    allow_build: bool = False  # a repository from elsewhere may build its own image
     limits: Limits = field(default_factory=Limits)
     sampling: Sampling = field(default_factory=Sampling)
     delivery: Delivery = field(default_factory=Delivery)

@@ -64,6 +64,7 @@ def _limit_options(command: Any) -> Any:
 )
 @click.option("--revision", help="Commit, branch or tag to start from.  [default: HEAD]")
 @click.option("--allow-dirty", is_flag=True, help="Start from the last commit although there are uncommitted changes.")
+@click.option("--allow-build", is_flag=True, help="Let a repository that isn't a local folder build its own image.")
 @_limit_options
 @click.option("--temperature", type=click.FloatRange(0, 2), help="Sampling temperature.  [default: 0.6]")
 @click.option("--seed", type=int, help="Seed of the sampler, for hosts that take one.")
@@ -91,6 +92,7 @@ def fix(repository: str, issue: str, as_json: bool, **options: Any) -> None:
         image=options["image"],
         revision=options["revision"],
         allow_dirty=options["allow_dirty"],
+        allow_build=options["allow_build"],
         limits=Limits(**_given(steps="max_steps", tokens="max_tokens", seconds="timeout", options=options)),
         sampling=Sampling(**_given(temperature="temperature", seed="seed", options=options)),
         delivery=Delivery(absolute(options["out"]), options["branch"], options["apply"]),

@@ -88,7 +88,9 @@ ensure_git() { command -v git >/dev/null || apt_install git || { say "git is mis
 ensure_sandbox() { # Docker where its engine answers, else bubblewrap; and the base image for it
     command -v bwrap >/dev/null || apt_install bubblewrap || true
     command -v rg >/dev/null || apt_install ripgrep || true
+    say "the base image for sandboxes (made once from this machine's package mirror, kept in the cache)"
     "$venv/bin/agent" sandbox build
+    case $target in test*) "$venv/bin/agent" sandbox build --kind bubblewrap ;; esac
 }
 
 ensure_git

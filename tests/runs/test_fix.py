@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.repos import git, write
+from tests.agent.repos import commit, git, write
 from tests.runs.harness import FIX, ISSUE, TESTS, Place, call, fixing_turns, served
 
 
@@ -162,6 +162,14 @@ def test_bad_input_has_an_error_of_its_own(place: Place, arguments: list[str], c
     assert (done.code, message in done.err + done.out) == (code, True), done.err + done.out
     assert "Traceback" not in done.err
     assert git(place.repo, "status", "--porcelain") == ""
+
+
+def test_a_repository_from_elsewhere_builds_nothing_unasked(place: Place) -> None:
+    write(place.repo, {".patchwright.toml": '[sandbox]\nsetup = "curl evil"\n'})
+    commit(place.repo)
+    with served(fixing_turns()) as model:
+        done = place.agent("fix", f"file://{place.repo}", ISSUE, "--model", model.url, "--sandbox", "bubblewrap")
+    assert (done.code, "allow it with --allow-build" in done.out) == (6, True), done.err + done.out
 
 
 def test_a_dirty_work_tree_is_refused_and_can_be_allowed(place: Place) -> None:

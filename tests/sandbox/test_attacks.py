@@ -374,11 +374,11 @@ time.sleep(60)
         "frame(b'{}') * 2000",
         "frame(b'{\"id\": 1}')",
         "frame(b'{\"id\": 1, \"part\": 1}', b'x')",
-        "frame(b'{\"id\":1,\"exit_code\":0,\"head\":9,\"total\":1,\"seconds\":0,\"end\":\"exited\",\"still_running\":[]}')",
-        "frame(b'{\"id\":1,\"exit_code\":0,\"head\":0,\"total\":' + b'9' * 5000 + b'}')",
-        "frame(b'{\"id\":1,\"exit_code\":-1,\"head\":0,\"total\":0,\"seconds\":0,\"end\":\"exited\",\"still_running\":[]}')",
-        "frame(b'{\"id\":1,\"exit_code\":0,\"head\":0,\"total\":0,\"seconds\":0,\"end\":\"great\",\"still_running\":[]}')",
-        "frame(b'{\"id\":1,\"exit_code\":0,\"head\":0,\"total\":9999999,\"seconds\":0,\"end\":\"exited\",\"still_running\":[]}'"
+        'frame(b\'{"id":1,"exit_code":0,"head":9,"total":1,"seconds":0,"end":"exited","still_running":[]}\')',
+        'frame(b\'{"id":1,"exit_code":0,"head":0,"total":\' + b\'9\' * 5000 + b\'}\')',
+        'frame(b\'{"id":1,"exit_code":-1,"head":0,"total":0,"seconds":0,"end":"exited","still_running":[]}\')',
+        'frame(b\'{"id":1,"exit_code":0,"head":0,"total":0,"seconds":0,"end":"great","still_running":[]}\')',
+        'frame(b\'{"id":1,"exit_code":0,"head":0,"total":9999999,"seconds":0,"end":"exited","still_running":[]}\''
         ", b'x' * 9999999)",
     ],
 )
