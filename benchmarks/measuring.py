@@ -111,7 +111,7 @@ class Place:
         return measured([*AGENT, *arguments], env=self.environment(), cwd=self.folder, expect=expect)
 
     def fix(self, url: str, sandbox: str, steps: int) -> Cost:
-        """`agent fix` for so many steps, which a limit then ends (exit status 5)."""
+        """`agent fix` for so many steps, which a limit then ends (exit status 5); its events are in `out`."""
         options = ("--model", url, "--sandbox", sandbox, "--max-steps", str(steps), "--json")
         cost = self.agent("fix", str(self.repo), ISSUE, *options, expect=(5,))
         turns = sum('"type":"observed"' in line for line in cost.out.splitlines())

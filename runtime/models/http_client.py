@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 10.0
 _KEPT_CONNECTIONS: Final = 64
+_WORTH_NO_COPY: Final = 256 * 1024  # bytes of a body that are sent as they are, in a write of their own
 
 
 class Response(Protocol):
@@ -106,7 +107,7 @@ class DirectTransport:
 
     async def send(self, method: str, path: str, body: bytes = b"") -> Response:
         head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._head}content-length: {len(body)}\r\n\r\n"
-        request = head.encode("latin-1") + body
+        request = (head.encode("latin-1"), body)
         while self._kept:
             connection = self._kept.pop()
             if not connection.usable:
@@ -135,9 +136,13 @@ class DirectTransport:
             raise ConnectError(str(error)) from error
         return connection
 
-    async def _exchange(self, connection: Connection, request: bytes) -> Response:
+    async def _exchange(self, connection: Connection, request: tuple[bytes, bytes]) -> Response:
         try:
-            connection.write(request)
+            if len(request[1]) < _WORTH_NO_COPY:
+                connection.write(b"".join(request))
+            else:
+                connection.write(request[0])
+                connection.write(request[1])
             status, headers, behind = await read_head(connection)
             return _DirectResponse(status, headers, behind, connection, self._keep)
         except BaseException:  # however the wait for the head ended, the connection can't be used again
