@@ -10,6 +10,7 @@ import asyncio
 import builtins
 import contextlib
 import mmap
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -40,6 +41,7 @@ READ_CHUNK = 4 * MIB
 MAX_READ = 1024 * MIB
 MAX_ENTRIES = 20_000
 UNPACK_TIMEOUT = 600.0
+DIGEST_SECONDS = 0.02  # how long a fingerprint counts as that of now
 SNAPSHOT_EXTRA = 1024 * MIB  # a tar's own bytes: two or three blocks for each file
 
 
@@ -79,6 +81,8 @@ class GuestSandbox:
         self._snapshot_count = 0
         self._burying: asyncio.Task[None] | None = None
         self._closed = False
+        self._digest: Any = None  # the fingerprint that came with the last answer, as long as it is fresh
+        self._digest_until = 0.0
         self.spec = spec
         self.workdir = workdir
         self.state_dir = state_dir
@@ -126,6 +130,7 @@ class GuestSandbox:
         within: float = FILE_TIMEOUT,
         sink: Callable[[bytes], None] | None = None,
     ) -> Frame:
+        self._digest = None
         try:
             return await self._channel.call(message, payload, within=within, sink=sink)
         except TimeoutError:
@@ -183,7 +188,11 @@ class GuestSandbox:
             message["env"] = dict(env)
         if idle_timeout is not None:
             message["idle_timeout"] = idle_timeout
+        if keep_session:  # a work tree is looked at after each of these: one answer saves a round trip
+            message["fingerprint"] = True
         answer, data = await self._call(message, stdin, within=timeout + KILL_GRACE + self.spec.answer_grace)
+        if keep_session:
+            self._digest, self._digest_until = answer.get("digest"), time.monotonic() + DIGEST_SECONDS
         with self._checking():
             return _result(answer, data, max_output)
 
@@ -237,8 +246,11 @@ class GuestSandbox:
         _raise_child_problem(answer, target)
 
     async def fingerprint(self) -> str:
-        answer, _ = await self._call({"op": "fingerprint"})
-        return str(answer.get("digest"))[:64]
+        digest, self._digest = self._digest, None
+        if digest is None or time.monotonic() > self._digest_until:
+            answer, _ = await self._call({"op": "fingerprint"})
+            digest = answer.get("digest")
+        return str(digest)[:64]
 
     # -- snapshots
 

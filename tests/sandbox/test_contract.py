@@ -451,6 +451,19 @@ async def test_fingerprint_sees_every_touch(box: GuestSandbox) -> None:
         seen.add(now)
 
 
+async def test_the_fingerprint_after_a_session_command_is_that_of_now(box: GuestSandbox) -> None:
+    await box.run("echo a >f", keep_session=True)
+    first = await box.fingerprint()  # this one came with the answer ...
+    assert await box.fingerprint() == first, "... and this one was asked for"
+    await box.run("true", keep_session=True)
+    await box.write("f", b"other")
+    second = await box.fingerprint()
+    assert second != first
+    await box.run("(sleep 0.3; echo b >g) & true", keep_session=True)
+    await asyncio.sleep(1.0)
+    assert await box.fingerprint() != second, "what came with an answer gets old"
+
+
 # ---------------------------------------------------------------- tars, snapshots, forks
 
 
