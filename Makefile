@@ -14,11 +14,11 @@ demo:            ## Fix the example repository with the tiny demo model, in a sa
 test:            ## Lint, types, import rules, and every test that needs no torch (needs 5 minutes, 0.3 GB)
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n auto -m "not torch and not replay" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "not torch and not replay and not heavy" $(PYTEST_ARGS)
 
 test-all: test   ## The rest: real weights, replays of recorded runs on real projects, the whole demo
 	@scripts/setup.sh test-all
-	$(BIN)/python -m pytest -n auto -m "torch or replay" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "torch or replay or heavy" $(PYTEST_ARGS)
 
 lint:            ## Formatting, lint, strict types, import rules, generated docs
 	@scripts/setup.sh test

@@ -1010,6 +1010,8 @@ class Guest(object):
             return
         if command.out_fd < 0 or command.kill_at is not None:
             self.finish(command)
+        elif command.stream:
+            return  # ends with its pipe: what is held back, because the host reads slowly, must not be lost
         elif command.finish_at is None:
             command.finish_at = time.monotonic() + DRAIN
 

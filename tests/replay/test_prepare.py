@@ -13,7 +13,7 @@ import pytest
 from tests.replay.prepare import DJANGO_10880, FLASK_5014, Replay, SourceUnavailable, checkout, git, rewrite
 from tests.shared_data import SHARED, needs_shared
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 _VIEW = re.compile(r"`cat -n` on (?:a snippet of )?(\S+?):\n(.*)", re.DOTALL)
 
 

@@ -58,7 +58,7 @@ POINTS = [
 def test_a_killed_run_goes_on_to_the_same_patch(tmp_path: Path, kind: str, nth: int) -> None:
     turns = fixing_turns()
     for turn in turns:
-        turn["faults"] = [{"kind": "slow", "seconds": 0.01, "times": 1000}]
+        turn["faults"] = [{"kind": "slow", "seconds": 0.002, "times": 1000}]
     place = Place(tmp_path)
     place.make_repo()
     with served(turns) as model:

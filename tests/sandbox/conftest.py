@@ -35,7 +35,7 @@ def nothing_left_behind() -> Iterator[None]:
     mine = owner()
     assert not list(Path("/sys/fs/cgroup").glob(f"*/patchwright/{mine}*")), "control groups left"
     assert not list(Path("/tmp").glob(f"patchwright-*-{mine}-*")), "folders left"
-    assert "patchwright" not in Path("/proc/self/mountinfo").read_text(), "mounts left"
+    assert "/tmp/patchwright-" not in Path("/proc/self/mountinfo").read_text(), "mounts left"
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     left = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children]
     assert not [line for line in left if b"bwrap" in line or b"exec(compile(get" in line], "processes left"

@@ -59,6 +59,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(900)  # writes a gigabyte; some disks take their time
 def test_a_killed_build_is_made_good_by_the_next_and_the_tree_runs(cache: Path) -> None:
     need_mirror()
