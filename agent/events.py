@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,11 @@ class Event:
     time: float
     type: EventType
     data: dict[str, Any]
+    text: str = field(default="", compare=False, repr=False)  # its JSON, on the way from the log to the listeners
 
     def to_json(self) -> str:
+        if self.text:
+            return self.text
         record = {"seq": self.seq, "time": self.time, "type": self.type, "data": self.data}
         return _encode(record)
 
@@ -93,8 +96,10 @@ class EventLog:
         live = kind in LIVE_ONLY
         event = Event(-1 if live else len(self.events), round(time.time(), 3), kind, data)
         if not live:
-            self._write((event.to_json() + "\n").encode("utf-8", "backslashreplace"))
+            text = event.to_json()
+            self._write((text + "\n").encode("utf-8", "backslashreplace"))
             self.events.append(event)
+            event = Event(event.seq, event.time, kind, data, text)
         for listener in self._listeners:
             listener(event)
         return event

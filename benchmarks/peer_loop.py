@@ -1,16 +1,17 @@
 """mini-swe-agent's own loop, model class and local environment for a number of steps; run by its own Python.
 
-    python peer_loop.py URL STEPS FOLDER keep|drop
+    python peer_loop.py URL STEPS FOLDER keep|drop TURN,TURN...
 
 `keep`: the trajectory is saved after each step, as its commands `mini` and `mini-extra swebench-single` do unless
-told otherwise. `drop`: nothing is kept. Prints the CPU nanoseconds of this process at the start of each step as
-JSON. Its templates are those of its `mini.yaml`.
+told otherwise. `drop`: nothing is kept. Prints as JSON the nanoseconds at the start of some turns: CPU of this process,
+nothing (it has no guest), CPU of the commands that it waited for, wall. The templates are those of its `mini.yaml`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -31,12 +32,17 @@ from minisweagent.agents.default import DefaultAgent  # type: ignore[import-not-
 from minisweagent.environments.local import LocalEnvironment  # type: ignore[import-not-found]  # noqa: E402
 from minisweagent.models.litellm_model import LitellmModel  # type: ignore[import-not-found]  # noqa: E402
 
-starts: list[int] = []
+turns = {int(turn) for turn in sys.argv[5].split(",")}
+seen: dict[int, tuple[int, int, int, int]] = {}
 
 
 class Counted(LitellmModel):  # type: ignore[misc]
     def query(self, messages: Any, **options: Any) -> Any:
-        starts.append(time.process_time_ns())
+        self.turn = getattr(self, "turn", -1) + 1
+        if self.turn in turns:
+            waited_for = resource.getrusage(resource.RUSAGE_CHILDREN)
+            commands = int((waited_for.ru_utime + waited_for.ru_stime) * 1e9)
+            seen[self.turn] = (time.process_time_ns(), 0, commands, time.monotonic_ns())
         return super().query(messages, **options)
 
 
@@ -58,7 +64,7 @@ def main() -> None:
     results = sum(message.get("role") == "tool" for message in agent.messages)
     if ended["exit_status"] != "LimitsExceeded" or results != STEPS:
         sys.exit(f"{results} steps, then {ended}")
-    print(json.dumps(starts))
+    print(json.dumps({"seen": seen}))
 
 
 if __name__ == "__main__":

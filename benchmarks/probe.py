@@ -1,10 +1,10 @@
-"""One run of `agent.fix.fix` in this process, with the CPU time at the start of each turn; printed as JSON.
+"""One run of `agent.fix.fix` in this process, with the CPU time at the start of some turns; printed as JSON.
 
-    python probe.py REPO URL SANDBOX STEPS
+    python probe.py REPO URL SANDBOX STEPS TURN,TURN...
 
-Counted are all threads of this process, and those of the guest and of what stands between us and it; the short-lived
-processes of the commands themselves are not (`step_overhead` counts these over whole runs). Events are written as
-JSON as `agent fix --json` writes them.
+Counted are all threads of this process, those of the guest and of what stands between us and it, and, to ten
+milliseconds and therefore only good for many steps together, the commands' processes that these have waited for.
+Events are written as JSON as `agent fix --json` writes them.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ def cpu(pid: int) -> int:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
 
 
+def waited_for(pid: int) -> int:
+    """Nanoseconds of ended children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) * (10**9 // os.sysconf("SC_CLK_TCK"))
+
+
 def peak(pid: int) -> float:
     """MiB."""
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
@@ -53,27 +59,32 @@ def peak(pid: int) -> float:
 
 
 class Probe:
-    def __init__(self) -> None:
+    """Looks only at some turns, so that looking costs next to nothing."""
+
+    def __init__(self, turns: set[int]) -> None:
+        self.turns = turns
         self.guests: list[int] = []
-        self.rows: list[tuple[int, int, int]] = []
-        self.peaks = (0.0, 0.0)
+        self.seen: dict[int, tuple[int, int, int, int]] = {}  # nanoseconds: this process, guests, commands, wall
+        self.peaks = (0.0, 0.0)  # this process, the guests together
 
     def __call__(self, event: Event) -> None:
-        if event.type is EventType.TURN_STARTED:
-            if not self.rows:
-                self.guests = below(os.getpid())
-            guests = sum(cpu(pid) for pid in self.guests)
-            self.rows.append((time.process_time_ns(), guests, time.monotonic_ns()))
-            self.peaks = (peak(os.getpid()), sum(peak(pid) for pid in self.guests))
+        if event.type is not EventType.TURN_STARTED or event.data["turn"] not in self.turns:
+            return
+        if not self.guests:
+            self.guests = below(os.getpid())
+        guests = sum(cpu(pid) for pid in self.guests)
+        commands = sum(waited_for(pid) for pid in self.guests)
+        self.seen[event.data["turn"]] = (time.process_time_ns(), guests, commands, time.monotonic_ns())
+        self.peaks = (peak(os.getpid()), sum(peak(pid) for pid in self.guests))
 
 
 def main() -> None:
-    repository, url, sandbox, steps = sys.argv[1:]
-    probe = Probe()
+    repository, url, sandbox, steps, turns = sys.argv[1:]
+    probe = Probe({int(turn) for turn in turns.split(",")})
     request = FixRequest(repository, "Nothing is wrong", url, sandbox, limits=Limits(steps=int(steps)))
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         asyncio.run(fix(request, (*listeners(as_json=True), probe)))
-    print(json.dumps({"rows": probe.rows, "peaks": probe.peaks}))
+    print(json.dumps({"seen": probe.seen, "peaks": probe.peaks}))
 
 
 if __name__ == "__main__":

@@ -20,38 +20,51 @@ from pathlib import Path
 from measuring import AGENT, Cost, Place, machine, measured, median, scripted_server, spread, table
 from peer import peer_python, peer_version
 
-SHORT, LONG = 25, 250  # what starting costs is in both, and drops out of their difference
-WINDOW = 10  # steps that are compared at the beginning and at the end
+STEPS = 250
+WINDOW = 10  # steps that are compared at the beginning and at the end; what is counted begins behind the first
+LAST = STEPS - 1
+LOOKED_AT = (0, 1, WINDOW, WINDOW + 1, LAST - WINDOW, LAST)  # turns at whose start the clocks are read
 MOST_CPU, MOST_GROWTH, MOST_SHARE, MOST_MEMORY, MOST_HELP = 5.0, 1.3, 0.2, 100.0, 0.15
 KEPT, DROPPED = "mini-swe-agent", "mini-swe-agent, nothing kept"
 
 
+Clocks = dict[int, list[int]]  # turn -> nanoseconds of CPU of the agent, its guest, its commands, and of wall time
+
+
 @dataclass(slots=True)
 class Side:
-    """The runs of one agent in one setting."""
+    """The runs of one agent in one setting; one item per round."""
 
     name: str
-    short: list[Cost] = field(default_factory=list)
-    long: list[Cost] = field(default_factory=list)
-    growth: list[float] = field(default_factory=list)  # the last steps over the first, each of which a warm one
-    growth_cold: list[float] = field(default_factory=list)  # the same with the very first step
-    split: list[tuple[float, float]] = field(default_factory=list)  # CPU ms per step: our process, the guest
+    runs: list[Cost] = field(default_factory=list)  # whole processes
+    clocks: list[Clocks] = field(default_factory=list)
 
-    def per_step(self, what: str) -> list[float]:
-        """Milliseconds of `cpu` or `wall` per step, without what a run costs once; one per repetition."""
-        pairs = zip(self.short, self.long, strict=True)
-        return [(getattr(b, what) - getattr(a, what)) / (LONG - SHORT) * 1e3 for a, b in pairs]
+    def parts(self) -> list[list[float]]:
+        """Milliseconds per step: the agent's CPU, the guest's, the commands', and wall time."""
+        steps = (LAST - WINDOW) * 1e6
+        return [[(b - a) / steps for a, b in zip(c[WINDOW], c[LAST], strict=True)] for c in self.clocks]
 
-    def least(self) -> float:
-        """The CPU of the best repetition: whatever else runs on a machine only ever adds to it."""
-        return min(self.per_step("cpu"))
+    def cpu(self) -> list[float]:
+        return [own + guest + commands for own, guest, commands, _ in self.parts()]
+
+    def wall(self) -> list[float]:
+        return [wall for *_, wall in self.parts()]
+
+    def growth(self, first: int = 1) -> list[float]:
+        """CPU of the last steps over that of as many from `first` on; without the commands, which are too short."""
+        return [
+            (sum(c[LAST][:2]) - sum(c[LAST - WINDOW][:2])) / (sum(c[first + WINDOW][:2]) - sum(c[first][:2]))
+            for c in self.clocks
+        ]
 
     def start(self) -> list[float]:
-        """Milliseconds of CPU that a run costs besides its steps."""
-        return [a.cpu * 1e3 - SHORT * step for a, step in zip(self.short, self.per_step("cpu"), strict=True)]
+        """Milliseconds of CPU that a run costs besides its steps. A sandbox's own processes are not in it."""
+        outside = [1, 0, 0, 0] if self.name in ("bubblewrap", "docker") else [1, 1, 1, 0]
+        steps = [sum(a * b for a, b in zip(outside, parts, strict=True)) for parts in self.parts()]
+        return [run.cpu * 1e3 - STEPS * step for run, step in zip(self.runs, steps, strict=True)]
 
     def peak(self) -> float:
-        return max(cost.peak for cost in self.long)
+        return max(cost.peak for cost in self.runs)
 
 
 def main() -> None:
@@ -101,29 +114,21 @@ def sandboxes() -> list[str]:
 
 
 def run_ours(place: Place, url: str, side: Side) -> None:
-    side.short.append(place.fix(url, side.name, SHORT))
-    side.long.append(place.fix(url, side.name, LONG))
+    side.runs.append(place.fix(url, side.name, STEPS))
     probe = [sys.executable, str(Path(__file__).with_name("probe.py"))]
-    command = [*probe, str(place.repo), url, side.name, str(LONG)]
-    found = json.loads(measured(command, env=place.environment(), cwd=place.folder).out)
-    own, guest = ([row[column] for row in found["rows"]] for column in (0, 1))
-    note_growth(side, [a + b for a, b in zip(own, guest, strict=True)])
-    steps = (len(own) - 1 - WINDOW) * 1e6
-    side.split.append(((own[-1] - own[WINDOW]) / steps, (guest[-1] - guest[WINDOW]) / steps))
+    command = [*probe, str(place.repo), url, side.name, str(STEPS), ",".join(map(str, LOOKED_AT))]
+    side.clocks.append(_clocks(measured(command, env=place.environment(), cwd=place.folder)))
 
 
 def run_theirs(place: Place, url: str, side: Side, python: Path | None) -> None:
-    loop = [str(python), str(Path(__file__).with_name("peer_loop.py")), url]
-    for steps, costs in ((SHORT, side.short), (LONG, side.long)):
-        command = [*loop, str(steps), str(place.folder), "keep" if side.name == KEPT else "drop"]
-        costs.append(measured(command, env=place.environment(PYTHONPATH=""), cwd=place.folder))
-    note_growth(side, json.loads(side.long[-1].out.splitlines()[-1]))
+    loop = [str(python), str(Path(__file__).with_name("peer_loop.py")), url, str(STEPS), str(place.folder)]
+    command = [*loop, "keep" if side.name == KEPT else "drop", ",".join(map(str, LOOKED_AT))]
+    side.runs.append(measured(command, env=place.environment(PYTHONPATH=""), cwd=place.folder))
+    side.clocks.append(_clocks(side.runs[-1]))
 
 
-def note_growth(side: Side, starts: Sequence[int]) -> None:
-    last = starts[-1] - starts[-1 - WINDOW]
-    side.growth.append(last / (starts[1 + WINDOW] - starts[1]))
-    side.growth_cold.append(last / (starts[WINDOW] - starts[0]))
+def _clocks(cost: Cost) -> Clocks:
+    return {int(turn): clocks for turn, clocks in json.loads(cost.out.splitlines()[-1])["seen"].items()}
 
 
 def shell_cost(shell: str, times: int = 100) -> float:
@@ -144,48 +149,48 @@ def help_costs(place: Place) -> list[float]:
 
 
 def show(ours: Sequence[Side], theirs: Sequence[Side], helped: Sequence[float]) -> None:
-    rows = []
+    rows, parts = [], []
     for side in (*ours, *theirs):
         name = side.name if side in theirs else f"ours, {side.name}"
-        cpu, wall = side.per_step("cpu"), side.per_step("wall")
-        shares = [f"{share:.2f}" for peer in theirs for share in (median(ratios(side, peer)),)]
-        growth = f"{median(side.growth):.2f} ({median(side.growth_cold):.2f})"
+        shares = [f"{median(ratios(side, peer)):.2f}" for peer in theirs]
+        growth = f"{median(side.growth()):.2f} ({median(side.growth(0)):.2f})"
         start = f"{median(side.start()):.0f}"
-        rows.append([name, spread(cpu), f"{median(wall):.1f}", f"{side.peak():.0f}", start, growth, *shares])
+        rows.append(
+            [name, spread(side.cpu()), f"{median(side.wall()):.1f}", f"{side.peak():.0f}", start, growth, *shares]
+        )
+        own, guest, commands, _ = (f"{median(column):.2f}" for column in zip(*side.parts(), strict=True))
+        parts.append([name, own, *((guest, commands) if side.name != "docker" else ("not counted",) * 2)])
     head = ["", "CPU ms per step", "wall ms per step", "peak MiB", "start, CPU ms", "last 10 / first 10"]
     print(table([*head, *(f"CPU / {peer.name}" for peer in theirs)], rows))
+    print("\n" + table(["CPU ms per step", "agent", "guest", "the commands' processes"], parts))
     if theirs:
-        print(f"\nmini-swe-agent is version {peer_version()}.")
-    parts = []
-    for side in ours:
-        own, guest = (median([pair[column] for pair in side.split]) for column in (0, 1))
-        rest = "elsewhere" if side.name == "docker" else f"{median(side.per_step('cpu')) - own - guest:.2f}"
-        parts.append([side.name, f"{own:.2f}", "elsewhere" if side.name == "docker" else f"{guest:.2f}", rest])
-    print("\n" + table(["CPU ms per step", "our process", "guest", "the commands' processes"], parts))
+        print(f"\nmini-swe-agent is version {peer_version()}.", end="")
     print(f"\n`agent --help`: {min(helped) * 1e3:.0f} ms of CPU at least, {median(helped) * 1e3:.0f} in the median.")
 
 
 def ratios(side: Side, peer: Side) -> list[float]:
-    return [a / b for a, b in zip(side.per_step("cpu"), peer.per_step("cpu"), strict=True)]
+    return [a / b for a, b in zip(side.cpu(), peer.cpu(), strict=True)]
 
 
 def goals(ours: Sequence[Side], theirs: Sequence[Side], helped: Sequence[float]) -> Iterator[tuple[bool, str]]:
-    """(met, what was wanted and what came) for each goal. Growth counts without the first step, which imports."""
+    """(met, what was wanted and what came) for each goal.
+
+    For what must not cost more than so much, the best round counts, because whatever else runs on a machine only
+    ever adds to it. Growth counts without the very first step, which imports what the others have.
+    """
     for side in ours:
-        cpu = side.least()
+        cpu, growth, peak = min(side.cpu()), median(side.growth()), side.peak()
         yield cpu <= MOST_CPU, f"{side.name}: {cpu:.2f} ms of CPU per step in the best round, at most {MOST_CPU}"
-        growth = median(side.growth)
         yield (
             growth <= MOST_GROWTH,
             f"{side.name}: last {WINDOW} steps {growth:.2f} of the first, at most {MOST_GROWTH}",
         )
-        peak = side.peak()
         yield peak < MOST_MEMORY, f"{side.name}: {peak:.0f} MiB at the peak, less than {MOST_MEMORY:.0f}"
         for peer in theirs[:1]:
             share = median(ratios(side, peer))
             yield share <= MOST_SHARE, f"{side.name}: {share:.3f} of {peer.name}'s CPU per step, at most {MOST_SHARE}"
-    least = median(helped)
-    yield least < MOST_HELP, f"`agent --help`: {least:.3f} s of CPU, less than {MOST_HELP}"
+    seconds = median(helped)
+    yield seconds < MOST_HELP, f"`agent --help`: {seconds:.3f} s of CPU, less than {MOST_HELP}"
 
 
 if __name__ == "__main__":
