@@ -146,7 +146,7 @@ class _Run:
         except OSError as error:
             raise RunProblem(
                 Outcome.STORAGE,
-                f"the run's folder {self.folder.path} can't be written ({error.strerror}): make room, "
+                f"the run's folder {self.folder.path} can't be written ({error.strerror or error!r}): make room, "
                 f"then `agent resume {self.folder.id}` goes on",
             ) from None
         finally:

@@ -331,15 +331,33 @@ def _prefixed(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def prune() -> int:
-    """Remove containers whose owner is gone; returns how many went. Raises SandboxUnavailable."""
+    """Remove containers whose owner is gone; returns how many went. Raises SandboxUnavailable.
+
+    Several processes may do so at once: a container that another one is removing is its business.
+    """
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
     client = connect()
     try:
-        stale = [c for c in client.containers.list(all=True, filters={"label": LABEL}) if _is_stale(c)]
-        for container in stale:
-            container.remove(force=True, v=True)
-        return len(stale)
+        found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+        return sum(_removed(container) for container in found if _is_stale(container))
+    except (DockerException, RequestException) as error:
+        raise SandboxUnavailable(f"The Docker engine does not list its containers: {error}. Start it again.") from None
     finally:
         client.close()
+
+
+def _removed(container: Container) -> bool:
+    from docker.errors import APIError
+
+    try:
+        container.remove(force=True, v=True)
+    except APIError as error:
+        if error.status_code in (404, 409):  # gone already, or on its way
+            return False
+        raise
+    return True
 
 
 def _is_stale(container: Container) -> bool:

@@ -198,3 +198,22 @@ def test_bubblewrap_as_an_ordinary_user() -> None:
 def _version(python: str) -> tuple[int, ...]:
     done = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, check=True)
     return tuple(int(part) for part in done.stdout.split())
+
+
+@pytest.mark.docker
+def test_several_processes_prune_at_once() -> None:
+    need("docker")
+    from concurrent.futures import ThreadPoolExecutor
+
+    from sandbox import docker
+    from sandbox.policy import BASE_IMAGE
+
+    client = docker.connect()
+    gone = "999999999-1-" + owner().rpartition("-")[2]
+    labels = {docker.LABEL: "test", docker.OWNER_LABEL: gone}
+    made = [client.containers.create(BASE_IMAGE, "true", network_mode="none", labels=labels) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: docker.prune(), range(6)))
+    left = {container.id for container in client.containers.list(all=True, ignore_removed=True)}
+    client.close()
+    assert not left & {container.id for container in made}
