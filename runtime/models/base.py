@@ -6,12 +6,13 @@ One file per way lies beside this one. What is left out: prompts, tool calls and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
+    from runtime.prefix import CacheRules
     from runtime.tokenizer import Tokenizer
     from runtime.transcript import Ids
 
@@ -34,6 +35,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     max_new_tokens: int = 32_768
     seed: int | None = None
+    thinking_budget: int | None = None  # most tokens of thinking in one turn; then `</think>` is written for the model
 
     def limited_to(self, max_new_tokens: int) -> Sampling:
         """The same parameters with at most so many new tokens."""
@@ -49,6 +51,8 @@ class Usage:
     prompt_tokens: int = 0
     cached_tokens: int = 0  # of the prompt, served from the prefix cache
     completion_tokens: int = 0
+    reasoning_tokens: int = 0  # of the completion, inside the thinking; 0 also where the host doesn't say
+    cost: float | None = None  # US dollars, from the host's answer or the catalog's prices; None: no price is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,64 @@ class Chunk:
     usage: Usage = field(default_factory=Usage)
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture of a prompt. The ids hold one `<|image_pad|>` for it; the server makes as many as it needs."""
+
+    data: bytes  # the file as it is
+    media_type: str  # "image/png"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """What a request carries besides its ids and sampling. A host without the `Feature` leaves it out."""
+
+    routing_key: str | None = None  # the same for all requests that share a prefix: they go to one replica
+    priority: int | None = None  # higher goes first
+    images: tuple[Image, ...] = ()  # in the order of their pads in the ids
+    constrain_to: tuple[Mapping[str, Any], ...] = ()  # specs of tools; calls can then only be written as they allow
+
+
+NO_OPTIONS: Final = RequestOptions()
+
+
+class Feature(StrEnum):
+    """What a host can do beyond streaming a turn."""
+
+    EXACT_IDS = "exact ids"  # takes and gives token ids; without it the ids are our rendering of what it said
+    CACHED_TOKENS = "cached tokens"  # says how many tokens of a prompt came from its cache
+    IMAGES = "images"
+    CONSTRAINED = "constrained decoding"
+    PRIORITY = "priority"
+    ROUTING = "routing"
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """A server's memory for live requests, as it states it; None where it doesn't."""
+
+    kv_tokens: int | None = None  # tokens that fit into the key-value pool
+    states: int | None = None  # recurrent states that fit into theirs
+    requests: int | None = None  # most requests that run at once
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What is known of the host behind a model: read from it, not assumed."""
+
+    engine: str  # sglang, vllm, llamacpp, ktransformers, chat, embedded, scripted
+    version: str | None = None
+    features: frozenset[Feature] = frozenset({Feature.EXACT_IDS})
+    pools: Pools = Pools()
+    cache: CacheRules | None = None  # where its prefix cache can be hit
+    notes: tuple[str, ...] = ()  # what a user should know, such as a tokenizer that differs from ours
+
+
 class Model(Protocol):
     """One reachable model. Safe for several concurrent `stream` calls."""
+
+    @property
+    def facts(self) -> HostFacts: ...
 
     @property
     def name(self) -> str: ...
@@ -74,7 +134,9 @@ class Model(Protocol):
         """Most tokens that prompt and output may have together."""
         ...
 
-    def stream(self, ids: Ids, sampling: Sampling, *, request_id: str) -> AsyncIterator[Chunk]:
+    def stream(
+        self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
+    ) -> AsyncIterator[Chunk]:
         """Generate after `ids`. The ids end with the turn's `<|im_end|>` when the finish is `stop`.
 
         Closing the iterator early aborts the request on the server.

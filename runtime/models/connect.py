@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.models.base import ModelRefused
+from runtime.models.base import NO_OPTIONS, ModelRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from runtime.ids import Ids
-    from runtime.models.base import Chunk, Model, Sampling
+    from runtime.models.base import Chunk, HostFacts, Model, RequestOptions, Sampling
     from runtime.models.http_client import Transport
     from runtime.tokenizer import Tokenizer
 
@@ -189,8 +189,14 @@ class _Owning:
     def context_length(self) -> int:
         return self._model.context_length
 
-    def stream(self, ids: Ids, sampling: Sampling, *, request_id: str) -> AsyncIterator[Chunk]:
-        return self._model.stream(ids, sampling, request_id=request_id)
+    def stream(
+        self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
+    ) -> AsyncIterator[Chunk]:
+        return self._model.stream(ids, sampling, request_id=request_id, options=options)
+
+    @property
+    def facts(self) -> HostFacts:
+        return self._model.facts
 
     async def close(self) -> None:
         await self._model.close()

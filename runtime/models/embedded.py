@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runtime.chat import IM_END
 from runtime.models.base import (
+    NO_OPTIONS,
     Chunk,
     ContextExceeded,
+    Feature,
     FinishReason,
+    HostFacts,
     ModelFailed,
     ModelRefused,
     ModelUnreachable,
+    RequestOptions,
     Sampling,
     Usage,
 )
@@ -108,10 +112,16 @@ class EmbeddedModel:
         return self._tokenizer
 
     @property
+    def facts(self) -> HostFacts:
+        return HostFacts("embedded", features=frozenset({Feature.EXACT_IDS, Feature.CACHED_TOKENS}))
+
+    @property
     def context_length(self) -> int:
         return self._context_length
 
-    async def stream(self, ids: Ids, sampling: Sampling, *, request_id: str) -> AsyncIterator[Chunk]:
+    async def stream(
+        self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
+    ) -> AsyncIterator[Chunk]:
         """See `Model.stream`; one chunk per token. `<|endoftext|>` ends a turn too and is given as `<|im_end|>`.
 
         Closing the iterator stops the work within one token (or one piece of the prefill).

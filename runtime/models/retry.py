@@ -15,13 +15,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from runtime.models.base import (
+    NO_OPTIONS,
     Chunk,
     FinishReason,
+    HostFacts,
     Model,
     ModelBusy,
     ModelError,
     ModelFailed,
     ModelUnreachable,
+    RequestOptions,
     Sampling,
     StreamCut,
     Usage,
@@ -82,15 +85,21 @@ class _RetryingModel:
     def context_length(self) -> int:
         return self._model.context_length
 
+    @property
+    def facts(self) -> HostFacts:
+        return self._model.facts
+
     async def close(self) -> None:
         await self._model.close()
 
-    async def stream(self, ids: Ids, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
+    ) -> AsyncGenerator[Chunk, None]:
         turn = _Turn(ids, sampling, self._end)
         budget = _Patience(self._policy)
         while True:
             try:
-                source = self._model.stream(turn.prompt(), turn.sampling(), request_id=request_id)
+                source = self._model.stream(turn.prompt(), turn.sampling(), request_id=request_id, options=options)
                 async with aclosing(cast("AsyncGenerator[Chunk, None]", source)) as chunks:
                     async for chunk in chunks:
                         if chunk.ids:

@@ -15,14 +15,17 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from runtime.models.base import (
+    NO_OPTIONS,
     Chunk,
     ContextExceeded,
     FinishReason,
+    HostFacts,
     ModelBusy,
     ModelError,
     ModelFailed,
     ModelRefused,
     ModelUnreachable,
+    RequestOptions,
     Sampling,
     StreamCut,
     Usage,
@@ -57,7 +60,9 @@ class SGLangModel:
         context_length: int,
         idle_timeout: float = IDLE_SECONDS,
         api_key: str | None = None,
+        facts: HostFacts | None = None,
     ) -> None:
+        self._facts = facts or HostFacts("sglang")
         self._url = url.rstrip("/")
         self._name = name
         self._tokenizer = tokenizer
@@ -66,6 +71,10 @@ class SGLangModel:
         self._stops = [self._end, *_special(tokenizer, "<|endoftext|>")]
         self._transport = open_transport(self._url, idle_timeout=idle_timeout, api_key=api_key)
         self._idle_timeout = idle_timeout
+
+    @property
+    def facts(self) -> HostFacts:
+        return self._facts
 
     @property
     def name(self) -> str:
@@ -82,7 +91,9 @@ class SGLangModel:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def stream(self, ids: Ids, sampling: Sampling, *, request_id: str) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
+    ) -> AsyncGenerator[Chunk, None]:
         """Generate after `ids`; `max_new_tokens` is lowered to what the context has room for.
 
         Raises a `ModelError`. An idle stream ends in `StreamCut`; there is no limit to the whole.
