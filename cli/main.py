@@ -5,39 +5,20 @@ Left out: what the subcommands do; each lies in a module of its own and calls on
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import click
 
-# name: (module, attribute, one line for the help, so that listing commands loads none of them)
-COMMANDS: dict[str, tuple[str, str, str]] = {
+from cli.lazy import Entry, LazyGroup
+
+COMMANDS: dict[str, Entry] = {
     "fix": ("cli.fix", "fix", "Solve an issue in a repository and hand over a verified patch."),
     "resume": ("cli.fix", "resume", "Go on with a run that was cut off."),
     "runs": ("cli.runs", "runs", "List runs, show them, take their patches and logs."),
-    "model": ("cli.model", "model", "Model servers."),
+    "model": ("cli.model", "model", "Models, and the servers that serve them."),
     "sandbox": ("cli.sandbox", "sandbox", "Sandboxes and their base images."),
     "doctor": ("cli.doctor", "doctor", "What is there, what is missing, and how to get it."),
 }
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
 
 
 class _Version:
@@ -57,6 +38,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 @click.command(
     cls=LazyGroup,
+    table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: docs/exit-codes.md. Settings may also come from the environment: docs/configuration.md.",
 )
