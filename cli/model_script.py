@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 @click.option("--port", default=0, show_default=True, help="Port to listen on; 0 takes any free one.")
 @click.option("--name", help="Name that the server gives its model, instead of the script's.")
 @click.option("--token-delay", type=click.FloatRange(min=0), help="Seconds before every token.")
+@click.option(
+    "--dialect",
+    type=click.Choice(["sglang", "vllm", "llamacpp", "chat"]),
+    default="sglang",
+    show_default=True,
+    help="Whose server it acts as.",
+)
 @click.option("--incremental", is_flag=True, help="Stream deltas instead of all ids so far.")
 @click.option("--stream-interval", type=click.IntRange(min=1), default=1, help="Tokens per streamed event.")
 @click.option("--quiet", is_flag=True, help="Don't print a line per request.")
@@ -28,6 +35,7 @@ def script(
     port: int,
     name: str | None,
     token_delay: float | None,
+    dialect: str,
     incremental: bool,
     stream_interval: int,
     quiet: bool,
@@ -35,8 +43,8 @@ def script(
 ) -> None:
     """Serve the turns in FILE as if a model wrote them.
 
-    The server answers /generate and /v1/chat/completions as SGLang does, until it is interrupted. The format of
-    FILE is described in docs/scripted-model.md.
+    The server answers as SGLang does (/generate and /v1/chat/completions), or as another kind of server, until it
+    is interrupted. The format of FILE is described in docs/scripted-model.md.
     """
     import asyncio
     from dataclasses import replace
@@ -57,6 +65,7 @@ def script(
         loaded,
         host=host,
         port=port,
+        dialect=dialect,
         incremental=incremental,
         stream_interval=stream_interval,
         record=False,

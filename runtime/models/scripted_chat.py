@@ -21,7 +21,7 @@ from runtime.models.scripted_delivery import BROKEN_JSON, Delivery, Outcome, Ser
 from runtime.models.scripted_engine import Prompt
 
 if TYPE_CHECKING:
-    from runtime.models.scripted import ScriptedServer
+    from runtime.models.scripted import Routes, ScriptedServer
 
 _DELTA_CHARACTERS: Final = 4  # about a token
 
@@ -31,6 +31,34 @@ class _Message:
     reasoning: str
     content: str
     calls: Sequence[tuple[str, str]]  # name and arguments as JSON text
+
+
+def routes(server: ScriptedServer) -> Routes:
+    """The paths of a host that knows only chat messages."""
+
+    async def chat(exchange: Exchange) -> None:
+        await serve_chat(server, exchange)
+
+    async def models(exchange: Exchange) -> None:
+        await serve_models(server, exchange)
+
+    async def empty(exchange: Exchange) -> None:
+        await exchange.raw(b"")
+
+    return {("POST", "/v1/chat/completions"): chat, ("GET", "/v1/models"): models, ("GET", "/health"): empty}
+
+
+async def serve_models(server: ScriptedServer, exchange: Exchange, *, owned_by: str = "patchwright") -> None:
+    """`/v1/models`, with the context length where SGLang and vLLM have it."""
+    card = {
+        "id": server.script.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": owned_by,
+        "root": server.script.name,
+        "max_model_len": server.script.context_length,
+    }
+    await exchange.json({"object": "list", "data": [card]})
 
 
 async def serve_chat(server: ScriptedServer, exchange: Exchange) -> None:

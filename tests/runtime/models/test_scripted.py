@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.models.script_file import FaultKind
-from runtime.models.scripted import ScriptedServer
+from runtime.models.scripted import Dialect, ScriptedServer
 from runtime.models.scripted_delivery import Outcome
 from runtime.qwen_bpe import qwen_tokenizer
 from tests.runtime.models.helpers import Answer, answered, encoded, http, prompt
@@ -396,3 +396,12 @@ async def test_slow_and_stall_take_their_time() -> None:
     assert times[0] >= 0.2
     assert times[1] >= 0.2
     assert times[2] < 0.2
+
+
+async def test_a_chat_host_serves_no_token_ids() -> None:
+    async with ScriptedServer([{"text": "one"}], dialect=Dialect.CHAT) as server:
+        answer = await generate(server, prompt())
+        assert answer.status == 404
+        assert "/v1/chat/completions /v1/models are" in answer.json()["error"]["message"]
+        chat = await http(server.url, "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})
+        assert chat.status == 200
