@@ -80,6 +80,10 @@ class Ids(Sequence[int]):
     def __len__(self) -> int:
         return self._length
 
+    def tobytes(self) -> bytes:
+        """The ids as 32-bit integers of this machine, one after another: one copy of memory."""
+        return memoryview(self._tape.values)[: self._length].tobytes()
+
     @overload
     def __getitem__(self, index: int) -> int: ...
     @overload
