@@ -12,9 +12,10 @@ memory; prompts that the server lengthens, such as pictures, of which only the h
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Final
 
 from runtime.prefix_tree import Key, PrefixTree, key_of
 
@@ -133,6 +134,159 @@ class ServerCache:
                 self.tree.insert(key, stop, state=True)
             case _:
                 self.tree.insert(key, stop // self.rules.page * self.rules.page)
+
+
+class Reason(StrEnum):
+    """Why a token of a prompt was computed."""
+
+    NEW = "new"  # nobody had computed it: what a turn and its observations add
+    FIRST_TURN = "first turn"
+    GRANULARITY = "checkpoint granularity"  # known, but behind the last place where the server kept a state
+    DIVERGENCE = "divergence"  # the prompt isn't the last one continued: compaction, an edit, another rendering
+    LOST = "eviction or restart"  # the rules say that it was kept, and it wasn't there
+    UNSAID = "host doesn't say"
+    OTHER = "other"  # known, and the host's rules are not
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the rules foresee for a prompt. Counts of tokens from its start."""
+
+    cached: int | None  # None: the host's rules are not known
+    cacheable: int  # computed before, so it could be cached
+    why: Reason  # what most of the rest will be computed for
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixUse:
+    """How one prompt fared. Counts of tokens; those in `uncached` add up to what was computed of the prompt."""
+
+    prompt: int
+    cached: int | None  # None: the host doesn't say
+    cacheable: int
+    expected: int | None
+    uncached: Mapping[Reason, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "prompt": self.prompt,
+            "cached": self.cached,
+            "cacheable": self.cacheable,
+            "expected": self.expected,
+            "uncached": {str(reason): count for reason, count in self.uncached.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PrefixUse:
+        """A reason of another version counts as `OTHER`."""
+        uncached = dict[Reason, int]()
+        for name, count in data["uncached"].items():
+            reason = Reason(name) if name in _REASONS else Reason.OTHER
+            uncached[reason] = uncached.get(reason, 0) + count
+        return cls(data["prompt"], data["cached"], data["cacheable"], data["expected"], uncached)
+
+
+_REASONS: Final = frozenset(map(str, Reason))
+_ORDINARY: Final = 512  # tokens that a server may well compute again for want of a checkpoint, turn by turn
+
+
+class PrefixModel:
+    """Follows the requests of one run and says what each should find cached. Not safe for several threads.
+
+    Sequences are token ids or keys. `says_cached`: whether the host reports how much it found.
+    """
+
+    def __init__(self, rules: CacheRules | None, *, says_cached: bool = True) -> None:
+        self._knows_rules = rules is not None and rules.strategy is not Strategy.UNKNOWN
+        self._says_cached = says_cached
+        self._server = ServerCache(rules or CacheRules(Strategy.UNKNOWN))
+        self._computed = PrefixTree()  # all that the host has computed for this run, whatever it kept
+        self._last = 0  # tokens of the last request, its answer included
+        self._requests = 0
+
+    def expect(self, prompt: Sequence[int] | Key) -> Expected:
+        """What a request for `prompt` should find."""
+        key = _key(prompt)
+        known, hit, length = self._computed.match(key).known, self._server.hit(key), _length(key)
+        cacheable = min(known, length - 1)
+        cached = hit.tokens if self._knows_rules else None
+        found = cacheable if cached is None else cached
+        uncached = self._reasons(length, found, cached, cacheable, known)
+        return Expected(cached, cacheable, max(uncached, key=lambda reason: uncached[reason]))
+
+    def took(
+        self,
+        prompt: Sequence[int] | Key,
+        written: Sequence[int],
+        cached: int | None,
+        *,
+        prompt_tokens: int | None = None,
+    ) -> PrefixUse:
+        """A request has ended; `cached` is what the host says that it found.
+
+        `prompt_tokens` is its own count of the prompt. Where it isn't ours, because of pictures or because the host
+        renders the prompt itself, nothing is foreseen.
+        """
+        key = _key(prompt)
+        length, known, hit = _length(key), self._computed.match(key).known, self._server.hit(key)
+        ours = prompt_tokens in (None, 0, length)
+        total = length if ours else int(prompt_tokens or 0)
+        seen = min(cached, total) if cached is not None and self._says_cached else None
+        expected = hit.tokens if self._knows_rules and ours else None
+        use = self._use(total, seen, expected, min(known, length - 1, total), known)
+        if seen is not None and ours and seen != hit.tokens:
+            hit = self._corrected(key, seen, hit)
+        self._server.prefill(key, hit)
+        self._server.finish(key, written)
+        self._computed.insert(Key(key + key_of(written[:-1])))
+        self._last, self._requests = length + max(0, len(written) - 1), self._requests + 1
+        return use
+
+    def _use(self, total: int, seen: int | None, expected: int | None, cacheable: int, known: int) -> PrefixUse:
+        uncached = {Reason.UNSAID: total} if seen is None else self._reasons(total, seen, expected, cacheable, known)
+        return PrefixUse(total, seen, cacheable, expected, {why: count for why, count in uncached.items() if count})
+
+    def _reasons(self, total: int, seen: int, expected: int | None, cacheable: int, known: int) -> dict[Reason, int]:
+        computed = total - seen
+        if not self._requests:
+            return {Reason.FIRST_TURN: computed}
+        again = max(0, cacheable - seen)
+        lost = 0 if expected is None else max(0, min(expected, cacheable) - seen)
+        diverged = min(max(0, min(self._last, total) - max(known, seen)), computed - again)
+        return {
+            Reason.NEW: computed - again - diverged,
+            Reason.GRANULARITY: 0 if expected is None else again - lost,
+            Reason.DIVERGENCE: diverged,
+            Reason.LOST: lost,
+            Reason.OTHER: again if expected is None else 0,
+        }
+
+    def _corrected(self, key: Key, seen: int, foreseen: Hit) -> Hit:
+        """Learn from what the host found: less was evicted, more was computed for somebody else."""
+        if not seen:
+            self._server.clear()
+            return Hit(0)
+        if seen < foreseen.tokens:
+            self._server.tree.forget_states(key, seen)
+        self._server.tree.insert(key, seen, state=self._server.stateful)
+        return Hit(seen, self._server.hit(key).branching)
+
+
+def explain(use: PrefixUse) -> str | None:
+    """In words what a prompt lost that it need not have lost; None where it fared as it should."""
+    shown = {
+        Reason.DIVERGENCE: f"the prompt differs from what the server had at token {use.cacheable} "
+        "(compaction, an edit, or another rendering)",
+        Reason.LOST: f"{use.expected} tokens should have been cached: evicted, or the server was restarted",
+        Reason.OTHER: "they were computed before; what this server keeps isn't known",
+        Reason.GRANULARITY: "they were computed before, but the server kept no state there",
+    }
+    parts = [
+        f"{count} tokens again: {shown[reason]}"
+        for reason, count in use.uncached.items()
+        if reason in shown and count > (_ORDINARY if reason in (Reason.GRANULARITY, Reason.OTHER) else 0)
+    ]
+    return "; ".join(parts) or None
 
 
 def _key(ids: Sequence[int] | Key) -> Key:
