@@ -31,8 +31,8 @@ VIDEO: Final = "<|vision_start|><|video_pad|><|vision_end|>"
 GENERATION_PROMPT: Final = f"{IM_START}assistant\n{THINK_OPEN}\n"
 GENERATION_PROMPT_WITHOUT_THINKING: Final = f"{GENERATION_PROMPT}\n{THINK_CLOSE}\n\n"
 
-_TOOLS_INTRODUCTION: Final = "# Tools\n\nYou have access to the following functions:\n\n<tools>"
-_CALL_INSTRUCTIONS: Final = """
+TOOLS_INTRODUCTION: Final = "# Tools\n\nYou have access to the following functions:\n\n<tools>"
+CALL_INSTRUCTIONS: Final = """
 </tools>
 
 If you choose to call a function ONLY reply in the following format with NO suffix:
@@ -161,7 +161,7 @@ def _system_turn(first: Any, tools: Iterable[Any] | None) -> str:
         return f"{IM_START}system\n{text}{IM_END}\n" if is_system else ""
     listed = "".join("\n" + _json(spec, "A tool spec") for spec in specs)
     addition = "\n\n" + text if text else ""
-    return f"{IM_START}system\n{_TOOLS_INTRODUCTION}{listed}{_CALL_INSTRUCTIONS}{addition}{IM_END}\n"
+    return f"{IM_START}system\n{TOOLS_INTRODUCTION}{listed}{CALL_INSTRUCTIONS}{addition}{IM_END}\n"
 
 
 def _assistant_turn(message: Any, content: str, with_thinking: bool) -> str:

@@ -31,8 +31,6 @@ __all__ = [
     "UserMessage",
 ]
 
-_END_OF_TEXT: Final = "<|endoftext|>"
-
 
 class TranscriptError(ValueError):
     """A segment that can't follow what is there, or ids that can't be such a segment."""
@@ -150,8 +148,8 @@ class Transcript:
     def append_ids(self, kind: SegmentKind | str, ids: Iterable[int], segment: Segment | None = None) -> None:
         """Add a segment by the ids that were recorded for it, which count even where `encode` would differ today.
 
-        `segment` is what they stand for, if it is known; `messages` needs it for a prompt only. Raises
-        `TranscriptError` for ids that no segment of this kind can have.
+        `segment` is what they stand for, if it is known. Raises `TranscriptError` for ids that no segment of this
+        kind can have.
         """
         kind, ids = SegmentKind(kind), tuple(ids)
         self._check_order(kind)
@@ -172,22 +170,13 @@ class Transcript:
         return twin
 
     def messages(self) -> list[dict[str, Any]]:
-        """The conversation as OpenAI-style messages; `render` turns them into the same text if all turns are
-        canonical. A call that was cut off isn't in them. Raises `TranscriptError` for a prompt known by ids only.
+        """The conversation as OpenAI-style messages, read from the ids alone (`runtime.conversation`).
+
+        `render` turns them into the same text if all turns are canonical.
         """
-        messages: list[dict[str, Any]] = []
-        tools: Sequence[Mapping[str, Any]] = ()
-        for placed in self.segments:
-            match placed.segment or self._read(placed):
-                case Prompt(said, tools):
-                    messages += map(dict, said)
-                case Turn(ids, finish):
-                    messages.append(self._assistant_message(ids, finish == "stop", tools))
-                case Observations(texts):
-                    messages += [{"role": "tool", "content": text.strip()} for text in texts]
-                case UserMessage(text):
-                    messages.append({"role": "user", "content": text.strip()})
-        return messages
+        from runtime.conversation import read  # the parser is needed for this alone
+
+        return list(read(self._ids, self._tokenizer).messages)
 
     def _check_order(self, kind: SegmentKind) -> None:
         last = self._placed[self._count - 1].kind if self._count else None
@@ -224,36 +213,3 @@ class Transcript:
             self._placed = self._placed[: self._count]
         self._placed.append(PlacedSegment(kind, start, len(self._ids), segment))
         self._count += 1
-
-    def _read(self, placed: PlacedSegment) -> Segment:
-        """The segment that recorded ids stand for."""
-        ids = self._ids[placed.start : placed.stop]
-        if placed.kind is SegmentKind.TURN:
-            return Turn(ids)
-        if placed.kind is SegmentKind.PROMPT:
-            raise TranscriptError("The prompt was added by its ids alone; give `append_ids` its `Prompt` as well.")
-        body = ids[: ids.index(self._end)]
-        if placed.kind is SegmentKind.USER_MESSAGE:
-            text = self._tokenizer.decode(body[body.index(self._tokenizer.special(chat.IM_START)) + 1 :])
-            return UserMessage(text.removeprefix("user\n"))
-        opening, closing = map(self._tokenizer.special, (chat.TOOL_RESPONSE_OPEN, chat.TOOL_RESPONSE_CLOSE))
-        starts = [at + 1 for at, id_ in enumerate(body) if id_ == opening]
-        stops = [at for at, id_ in enumerate(body) if id_ == closing]
-        return Observations([self._tokenizer.decode(body[a:b]) for a, b in zip(starts, stops, strict=True)])
-
-    def _assistant_message(
-        self, ids: Sequence[int], finished: bool, tools: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        from runtime.tool_calls import parse  # the parser is needed for this alone
-
-        stops = {self._end, self._tokenizer.special(_END_OF_TEXT)}
-        text = self._tokenizer.decode([id_ for id_ in ids if id_ not in stops])
-        turn = parse(text, tools, thinking=self._enable_thinking, finished=finished)
-        message: dict[str, Any] = {"role": "assistant", "content": turn.content.strip()}
-        message["reasoning_content"] = (turn.reasoning or "").strip()
-        if turn.calls:
-            message["tool_calls"] = [
-                {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in turn.calls
-            ]
-        return message
