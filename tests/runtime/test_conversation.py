@@ -235,10 +235,10 @@ def test_a_broken_call_beside_a_good_one_becomes_text() -> None:
 
 def test_a_call_that_was_cut_off_is_one_only_if_it_was_answered_as_one() -> None:
     """The ids of a turn don't say that it was cut off. The last value is whole, but nothing closes it."""
-    cut = "Hm.\n</think>\n\n" + CALL_TEXT + "\n<tool_call>\n<function=submit>\n"
+    cut = "Hm.\n</think>\n\n" + CALL_TEXT + "\n" + CALL_TEXT.partition("</function>")[0].replace("ls", "rm")
     one, tool = only_turn(cut, Observations(["a.py"]))
     assert [call["function"]["name"] for call in one["tool_calls"]] == ["bash"]
-    assert "<function=submit>" in one["content"]
+    assert "rm" in one["content"]
     assert tool["content"] == "a.py"
 
 
