@@ -15,6 +15,7 @@ class End(StrEnum):
     STEPS = "step limit"
     TOKENS = "token limit"
     TIME = "time limit"
+    COST = "cost limit"
     CONTEXT = "context full"
     STOPPED_TALKING = "no tool call"
     MODEL = "model failed"
@@ -52,7 +53,7 @@ EXPLANATIONS: dict[Outcome, str] = {
     Outcome.VERIFIED: "a patch that applies to a clean checkout, makes the reproduction pass and breaks no check",
     Outcome.UNVERIFIED: "a patch, but it was not shown to mend the issue, or a check that passed before fails",
     Outcome.NO_PATCH: "the work tree is as it was; the run says why",
-    Outcome.LIMIT: "steps, tokens, time, context or nudges ran out; the diff so far is kept",
+    Outcome.LIMIT: "steps, tokens, time, money, context or nudges ran out; the diff so far is kept",
     Outcome.INPUT: "repository, issue or settings can't be used as given; nothing was started",
     Outcome.MODEL: "the model can't be reached or kept failing; `agent resume` goes on where it stopped",
     Outcome.SANDBOX: "no sandbox, or its image doesn't build, or it died; `agent resume` goes on",
@@ -64,6 +65,7 @@ _OUTCOME_OF_END: dict[End, Outcome] = {
     End.STEPS: Outcome.LIMIT,
     End.TOKENS: Outcome.LIMIT,
     End.TIME: Outcome.LIMIT,
+    End.COST: Outcome.LIMIT,
     End.CONTEXT: Outcome.LIMIT,
     End.STOPPED_TALKING: Outcome.LIMIT,
     End.MODEL: Outcome.MODEL,

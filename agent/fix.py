@@ -12,21 +12,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agent import checks, config, deliver, loop, machine, prompts, runs, verify
+from agent import checks, config, deliver, hosts, loop, machine, prompts, runs, verify
 from agent.checkout import Base
 from agent.ends import EXIT_CODES, End, InputProblem, LoopEnded, Outcome, RunProblem, outcome_of
 from agent.events import EventLog, EventLogError, EventType, Listener
+from agent.hosts import Host
 from agent.request import FixRequest
 from agent.runs import RunFolder
 from agent.session import Session
 from agent.sources import issues, repositories
 from agent.worktree import Worktree
 from sandbox.base import Sandbox, SandboxError
-
-if TYPE_CHECKING:
-    from runtime.models.base import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +169,17 @@ class _Run:
         """(how the loop ended, what was seen, the tree it left)."""
         if done := self._finished_loop():
             return done
-        model = await self._connect()
+        host = await hosts.reach(self.request, self.log)
         try:
             place = await self._machine(settings)
             sandbox = await place.open()
             try:
-                ended, tree = await self._run_loop(model, sandbox)
+                ended, tree = await self._run_loop(host, sandbox)
             finally:
                 await sandbox.close()
                 place.clear()
         finally:
-            await model.close()
+            await host.model.close()
         self.log.append(EventType.LOOP_ENDED, end=ended.end, message=str(ended), tree=tree)
         return ended.end, str(ended), tree
 
@@ -193,21 +191,6 @@ class _Run:
             if event is None or (ended is not None and ended.seq > event.seq):
                 return None
         return End(event.data["end"]), event.data["message"], event.data["tree"]
-
-    async def _connect(self) -> Model:
-        from runtime.models.base import ModelError
-        from runtime.models.connect import connect
-        from runtime.models.retry import Retry, with_retries
-
-        try:
-            model = await connect(self.request.model)
-        except ModelError as error:
-            raise RunProblem(Outcome.MODEL, str(error)) from None
-
-        def note(retry: Retry) -> None:
-            self.log.append(EventType.MODEL_RETRY, why=str(retry.error), wait=round(retry.delay, 2), kept=retry.kept)
-
-        return with_retries(model, on_retry=note)
 
     async def _machine(self, settings: config.RepositoryConfig) -> machine.Machine:
         if opened := self.log.last(EventType.SANDBOX_OPENED):
@@ -227,17 +210,18 @@ class _Run:
     def _progress(self, text: str) -> None:
         self.log.append(EventType.PROGRESS, text=text)
 
-    async def _run_loop(self, model: Model, sandbox: Sandbox) -> tuple[LoopEnded, str]:
+    async def _run_loop(self, host: Host, sandbox: Sandbox) -> tuple[LoopEnded, str]:
         from tools import standard_tools
         from tools.base import ToolContext, tool_name
 
-        session = Session(self.log, model.tokenizer, self.request.limits, self.base.tree)
+        session = Session(self.log, host.model.tokenizer, self.request.limits, self.base.tree, thinking=host.thinking)
         session.replay()
         worktree = Worktree(sandbox, self.folder.repository, self.base)
         await worktree.fill()
         if session.tree != self.base.tree:
             await worktree.restore(session.tree)
         tools = {tool_name(tool): tool for tool in standard_tools()}
+        specs = [tool.spec for tool in tools.values()]
         context = ToolContext(sandbox, self.folder.blobs, worktree.diff)
         if not len(session.transcript.ids):
             task = prompts.task_prompt(self.issue, workdir=sandbox.workdir, notes=self.base.notes)
@@ -245,8 +229,9 @@ class _Run:
                 {"role": "system", "content": prompts.system_prompt()},
                 {"role": "user", "content": task},
             ]
-            session.record_prompt(messages, [tool.spec for tool in tools.values()])
-        agent = loop.Agent(model, self.request.sampling, tools, worktree, context)
+            session.record_prompt(messages, specs)
+        options = host.constrained_to(specs, self.request.generation.constrained)
+        agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options)
         ended = await loop.run(agent, session)
         return ended, await self._last_tree(worktree, session, ended)
 

@@ -1,6 +1,6 @@
 """What a run may use up. A limit ends the loop softly: whatever diff is there is kept, checked and labelled.
 
-Left out: money (no priced host yet) and the admission of runs to a server's cache.
+Left out: the admission of runs to a server's cache (`runtime.admission`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Limits:
     tokens: int = 1_000_000  # tokens that the model writes, all turns together
     seconds: float = 4 * 3600.0  # wall time, the time that resumed parts took together
     nudges: int = 3  # turns without a call in a row that are answered before the run ends
+    cost: float | None = None  # US dollars, on hosts with a price; None: no bound
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Spent:
     tokens: int = 0
     earlier_seconds: float = 0.0
     nudges: int = 0  # in a row
+    cost: float = 0.0  # US dollars, as far as prices are known
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -49,6 +51,8 @@ def check(limits: Limits, spent: Spent) -> None:
         raise LoopEnded(End.TOKENS, f"the model wrote {spent.tokens} tokens; --max-tokens allows no more")
     if spent.seconds >= limits.seconds:
         raise LoopEnded(End.TIME, f"{spent.seconds:.0f} s have passed; --timeout allows no more")
+    if limits.cost is not None and spent.cost >= limits.cost:
+        raise LoopEnded(End.COST, f"the run has cost ${spent.cost:.2f}; --max-cost allows no more")
     if spent.nudges > limits.nudges:
         raise LoopEnded(End.STOPPED_TALKING, f"{spent.nudges} turns in a row came without a tool call")
 
@@ -61,4 +65,6 @@ def warning(limits: Limits, spent: Spent) -> str | None:
     tokens_left = limits.tokens - spent.tokens
     if 0 < tokens_left < limits.tokens * _TELL_BELOW:
         return f"[note: about {tokens_left} tokens left to write; submit what you have before they run out]"
+    if limits.cost is not None and limits.cost * (1 - _TELL_BELOW) <= spent.cost < limits.cost:
+        return "[note: the budget is nearly used up; submit what you have before it runs out]"
     return None

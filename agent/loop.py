@@ -17,7 +17,16 @@ from agent.events import EventType
 from agent.session import Session, TurnRecord
 from agent.worktree import Worktree, WorktreeProblem
 from runtime.incremental_decode import IncrementalDecoder
-from runtime.models.base import Chunk, ContextExceeded, FinishReason, Model, ModelError, Sampling
+from runtime.models.base import (
+    NO_OPTIONS,
+    Chunk,
+    ContextExceeded,
+    FinishReason,
+    Model,
+    ModelError,
+    RequestOptions,
+    Sampling,
+)
 from runtime.tool_calls import ParsedTurn, ToolBook, ToolCallParser
 from runtime.transcript import TranscriptError
 from sandbox.base import SandboxError
@@ -36,6 +45,7 @@ class Agent:
     tools: dict[str, Tool]
     worktree: Worktree
     context: ToolContext
+    options: RequestOptions = NO_OPTIONS
     book: ToolBook = field(init=False)  # the tools' specs as the parser reads them, once for all turns
 
     def __post_init__(self) -> None:
@@ -84,11 +94,12 @@ async def generate(agent: Agent, session: Session) -> TurnRecord:
 async def _stream(agent: Agent, session: Session, sampling: Sampling, ids: list[int]) -> tuple[ParsedTurn, Chunk]:
     tokenizer = agent.model.tokenizer
     stops = {tokenizer.special("<|im_end|>"), tokenizer.special("<|endoftext|>")}
-    parser = ToolCallParser(agent.book)
+    parser = ToolCallParser(agent.book, thinking=session.transcript.enable_thinking)
     decoder = IncrementalDecoder(tokenizer)
     last = Chunk(())
     request = f"{session.log.run_id}-{session.spent.steps}"
-    async for last in agent.model.stream(session.transcript.ids, sampling, request_id=request):
+    prompt = session.transcript.ids
+    async for last in agent.model.stream(prompt, sampling, request_id=request, options=agent.options):
         ids.extend(last.ids)
         for event in parser.feed(decoder.feed([i for i in last.ids if i not in stops])):
             session.log.append(EventType.DELTA, event=event, tokens=len(ids))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from agent.limits import Limits
-from runtime.models.base import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +16,26 @@ class Delivery:
     out: str | None = None  # absolute path
     branch: str | None = None
     apply: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How the model writes: a preset, and what goes before it. None: as the preset has it."""
+
+    preset: str = "coding"  # coding, thinking, or instruct, which doesn't think
+    temperature: float | None = None
+    seed: int | None = None
+    thinking_budget: int | None = None  # tokens of thinking in one turn
+    constrained: bool = False  # calls can only be written as the tools' specs allow
+    priority: int | None = None  # higher goes first, on servers that know priorities
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a silent or missing model server is waited for, in seconds."""
+
+    silence: float = 600.0  # longest pause inside an answer; a long prompt on a busy server takes minutes
+    absence: float = 600.0  # waited in all for a server that is away, busy or failing, since the last new token
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +51,8 @@ class FixRequest:
     allow_dirty: bool = False
     allow_build: bool = False  # a repository from elsewhere may build its own image
     limits: Limits = field(default_factory=Limits)
-    sampling: Sampling = field(default_factory=Sampling)
+    generation: Generation = field(default_factory=Generation)
+    patience: Patience = field(default_factory=Patience)
     delivery: Delivery = field(default_factory=Delivery)
 
     def to_json(self) -> dict[str, Any]:
@@ -40,12 +60,16 @@ class FixRequest:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FixRequest:
-        """Raises TypeError or KeyError for data that `to_json` didn't make."""
+        """Raises TypeError or KeyError for data that `to_json` didn't make, now or in an earlier version."""
+        data = dict(data)
+        earlier = data.pop("sampling", {})  # before there were presets
+        kept = {name: earlier[name] for name in ("temperature", "seed") if name in earlier}
         return cls(
             **{
                 **data,
                 "limits": Limits(**data["limits"]),
-                "sampling": Sampling(**data["sampling"]),
+                "generation": Generation(**data.get("generation", kept)),
+                "patience": Patience(**data.get("patience", {})),
                 "delivery": Delivery(**data["delivery"]),
             }
         )

@@ -55,12 +55,13 @@ class Session:
     tool_state: dict[str, Any] = field(default_factory=dict)
     open_turn: TurnRecord | None = None
     submitted: Mapping[str, Any] | None = None
+    thinking: bool = True  # the model's turns begin inside `<think>`
     transcript: Transcript = field(init=False)
 
     def __post_init__(self) -> None:
         from runtime.transcript import Transcript
 
-        self.transcript = Transcript(self.tokenizer)
+        self.transcript = Transcript(self.tokenizer, enable_thinking=self.thinking)
 
     # -- what happens ---------------------------------------------------------------------------------------
 

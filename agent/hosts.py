@@ -1,0 +1,99 @@
+"""The model of a run: reached, written into the log with what is known of it, and how it is asked to write.
+
+What was settled when a run began (sampling, the name of the model) stays in its log, so that a resumed run asks in
+the same way even where the presets have changed since. Left out: the requests themselves (`agent.loop`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from agent.ends import Outcome, RunProblem
+from agent.events import EventLog, EventType
+from agent.request import FixRequest, Generation
+from runtime.models.base import Feature, RequestOptions, Sampling
+
+if TYPE_CHECKING:
+    from runtime.models.base import Model
+    from runtime.models.retry import Retry
+
+INSTRUCT = "instruct"  # the preset that doesn't think
+
+_PRESETS = {
+    "coding": Sampling(),
+    "thinking": Sampling(temperature=1.0),
+    INSTRUCT: Sampling(temperature=0.7, top_p=0.8, presence_penalty=1.5),
+}
+"""For models that the catalog doesn't know: Qwen3.6's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A reached model and how this run asks it."""
+
+    model: Model
+    sampling: Sampling
+    options: RequestOptions
+    thinking: bool
+
+    def constrained_to(self, specs: Sequence[Mapping[str, Any]], wanted: bool) -> RequestOptions:
+        """The options, with calls limited to these tools where that is wanted and the host can do it."""
+        if wanted and Feature.CONSTRAINED in self.model.facts.features:
+            return replace(self.options, constrain_to=tuple(specs))
+        return self.options
+
+
+async def reach(request: FixRequest, log: EventLog) -> Host:
+    """Connect, and write what was found into the log. Raises RunProblem."""
+    from runtime.models.base import ModelError
+    from runtime.models.stack import StackSettings, open_model
+
+    def note(retry: Retry) -> None:
+        log.append(EventType.MODEL_RETRY, why=str(retry.error), wait=round(retry.delay, 2), kept=retry.kept)
+
+    wish, patience = request.generation, request.patience
+    settings = StackSettings(patience.silence, patience.absence, wish.constrained)
+    try:
+        model = await open_model(request.model, settings, on_retry=note)
+    except ModelError as error:
+        raise RunProblem(Outcome.MODEL, str(error)) from None
+    sampling = _settled(log, request.model) or sampling_for(wish, model.name)
+    options = RequestOptions(routing_key=log.run_id, priority=wish.priority)
+    log.append(EventType.MODEL_CONNECTED, target=request.model, **_known(model), sampling=asdict(sampling))
+    return Host(model, sampling, options, wish.preset != INSTRUCT)
+
+
+def sampling_for(wish: Generation, name: str) -> Sampling:
+    """The preset of the model called `name`, with what the user set in its place."""
+    given = {key: getattr(wish, key) for key in ("temperature", "seed", "thinking_budget")}
+    return replace(_preset(wish.preset, name), **{key: value for key, value in given.items() if value is not None})
+
+
+def _preset(preset: str, name: str) -> Sampling:
+    return _PRESETS[preset]
+
+
+def _settled(log: EventLog, target: str) -> Sampling | None:
+    """The sampling that this run began with, unless it now goes on with another model."""
+    earlier = log.last(EventType.MODEL_CONNECTED)
+    if earlier is None or earlier.data["target"] != target:
+        return None
+    return Sampling(**earlier.data["sampling"])
+
+
+def _known(model: Model) -> dict[str, Any]:
+    facts = model.facts
+    return {
+        "name": model.name,
+        "engine": facts.engine,
+        "version": facts.version,
+        "context": model.context_length,
+        "tokenizer": model.tokenizer.name,
+        "features": sorted(facts.features),
+        "pools": asdict(facts.pools),
+        "cache": asdict(facts.cache) if facts.cache else None,
+        "cache": asdict(facts.cache) if facts.cache else None,
+        "notes": list(facts.notes),
+    }
