@@ -66,7 +66,7 @@ def test_equals_the_official_template_or_refuses_with_it() -> None:
     accepted = refused = 0
 
     @settings(
-        max_examples=1500,
+        max_examples=2200,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
