@@ -94,6 +94,5 @@ def _known(model: Model) -> dict[str, Any]:
         "features": sorted(facts.features),
         "pools": asdict(facts.pools),
         "cache": asdict(facts.cache) if facts.cache else None,
-        "cache": asdict(facts.cache) if facts.cache else None,
         "notes": list(facts.notes),
     }

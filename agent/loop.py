@@ -80,32 +80,36 @@ async def generate(agent: Agent, session: Session) -> TurnRecord:
     started, ids = time.monotonic(), list[int]()
     try:
         async with asyncio.timeout(session.limits.seconds - session.spent.seconds):
-            parsed, last = await _stream(agent, session, sampling, ids)
+            parsed, last, first = await _stream(agent, session, sampling, ids)
     except (TimeoutError, ModelError) as error:
         session.log.append(EventType.TURN_DROPPED, turn=number, ids=ids, why=str(error) or "time limit")
         raise _end_of(error, session) from None
     try:
-        return session.record_turn(ids, parsed, last, time.monotonic() - started)
+        return session.record_turn(ids, parsed, last, time.monotonic() - started, first and first - started)
     except TranscriptError as error:
         session.log.append(EventType.TURN_DROPPED, turn=number, ids=ids, why=str(error))
         raise LoopEnded(End.MODEL, f"{agent.model.name} wrote what can't be a turn: {error}") from None
 
 
-async def _stream(agent: Agent, session: Session, sampling: Sampling, ids: list[int]) -> tuple[ParsedTurn, Chunk]:
+async def _stream(
+    agent: Agent, session: Session, sampling: Sampling, ids: list[int]
+) -> tuple[ParsedTurn, Chunk, float | None]:
+    """The turn, its last chunk, and when its first token came."""
     tokenizer = agent.model.tokenizer
     stops = {tokenizer.special("<|im_end|>"), tokenizer.special("<|endoftext|>")}
     parser = ToolCallParser(agent.book, thinking=session.transcript.enable_thinking)
     decoder = IncrementalDecoder(tokenizer)
-    last = Chunk(())
+    last, first = Chunk(()), None
     request = f"{session.log.run_id}-{session.spent.steps}"
     prompt = session.transcript.ids
     async for last in agent.model.stream(prompt, sampling, request_id=request, options=agent.options):
         ids.extend(last.ids)
+        first = first or (time.monotonic() if ids else None)
         for event in parser.feed(decoder.feed([i for i in last.ids if i not in stops])):
             session.log.append(EventType.DELTA, event=event, tokens=len(ids))
     for event in parser.feed(decoder.close()):
         session.log.append(EventType.DELTA, event=event, tokens=len(ids))
-    return parser.close(finished=last.finish is FinishReason.STOP), last
+    return parser.close(finished=last.finish is FinishReason.STOP), last, first
 
 
 async def execute(agent: Agent, session: Session, turn: TurnRecord, index: int) -> None:

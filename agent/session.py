@@ -18,6 +18,7 @@ from agent.limits import Limits, Spent
 
 if TYPE_CHECKING:
     from runtime.models.base import Chunk
+    from runtime.prefix import PrefixModel
     from runtime.tokenizer import Tokenizer
     from runtime.tool_calls import ParsedTurn
     from runtime.transcript import Transcript
@@ -57,10 +58,14 @@ class Session:
     submitted: Mapping[str, Any] | None = None
     thinking: bool = True  # the model's turns begin inside `<think>`
     transcript: Transcript = field(init=False)
+    prefix: PrefixModel = field(init=False)  # what the host should have cached
+    _host: Mapping[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        from runtime.prefix import PrefixModel
         from runtime.transcript import Transcript
 
+        self.prefix = PrefixModel(None)
         self.transcript = Transcript(self.tokenizer, enable_thinking=self.thinking)
 
     # -- what happens ---------------------------------------------------------------------------------------
@@ -73,11 +78,17 @@ class Session:
         self.log.append(EventType.PROMPT, ids=list(ids), messages=list(messages), tools=list(specs))
         self.transcript.append_ids("prompt", ids)
 
-    def record_turn(self, ids: Sequence[int], parsed: ParsedTurn, last: Chunk, seconds: float) -> TurnRecord:
-        """A finished turn. The ids go into the transcript exactly as the model wrote them."""
+    def record_turn(
+        self, ids: Sequence[int], parsed: ParsedTurn, last: Chunk, seconds: float, first_token: float | None = None
+    ) -> TurnRecord:
+        """A finished turn. The ids go into the transcript exactly as the model wrote them.
+
+        `first_token` is how many of the seconds passed before the first of them came.
+        """
         from runtime.transcript import Turn
 
-        whole = self.transcript.encode(Turn(tuple(ids), str(last.finish)))
+        whole, usage = self.transcript.encode(Turn(tuple(ids), str(last.finish))), last.usage
+        use = self.prefix.account(self.transcript.ids, usage.cached_tokens, prompt_tokens=usage.prompt_tokens)
         event = self.log.append(
             EventType.TURN,
             turn=self.spent.steps,
@@ -88,11 +99,15 @@ class Session:
             calls=[{"name": call.name, "arguments": call.arguments} for call in parsed.calls],
             problems=[{"call": p.call, "kind": p.kind, "message": p.message} for p in parsed.problems],
             usage={
-                "prompt": last.usage.prompt_tokens,
-                "cached": last.usage.cached_tokens,
-                "completion": last.usage.completion_tokens or len(ids),
+                "prompt": usage.prompt_tokens,
+                "cached": usage.cached_tokens,
+                "completion": usage.completion_tokens or len(ids),
+                "reasoning": usage.reasoning_tokens,
+                "cost": usage.cost,
             },
+            prefix=use.to_json(),
             seconds=round(seconds, 3),
+            first_token=None if first_token is None else round(first_token, 3),
             spent=round(self.spent.seconds, 3),
         )
         return self._take_turn(event)
@@ -130,6 +145,8 @@ class Session:
         """Bring a fresh session to where the log's last event left it."""
         for event in self.log.events:
             match event.type:
+                case EventType.MODEL_CONNECTED:
+                    self._take_host(event)
                 case EventType.PROMPT:
                     self.transcript.append_ids("prompt", tuple(event.data["ids"]))
                 case EventType.TURN:
@@ -143,11 +160,28 @@ class Session:
             if isinstance(spent := event.data.get("spent"), int | float):
                 self.spent.earlier_seconds = float(spent)
 
-    def _take_turn(self, event: Event) -> TurnRecord:
+    def _take_host(self, event: Event) -> None:
+        """What is known of a cache holds only for the host that it was seen on."""
+        from runtime.models.base import Feature
+        from runtime.prefix import CacheRules, PrefixModel, Strategy
+
         data = event.data
-        self.transcript.append_ids("turn", tuple(data["ids"]))
+        known = {key: data.get(key) for key in ("target", "name", "cache")}
+        if known != self._host:
+            said = data.get("cache")
+            rules = CacheRules(**{**said, "strategy": Strategy(said["strategy"])}) if said else None
+            self._host = known
+            self.prefix = PrefixModel(rules, says_cached=Feature.CACHED_TOKENS in data["features"])
+
+    def _take_turn(self, event: Event) -> TurnRecord:
+        data, usage = event.data, event.data["usage"]
+        ids = tuple(data["ids"])
+        written = ids if data["finish"] == "stop" else ids[:-1]  # the turn's end is ours where the model was cut off
+        self.prefix.took(self.transcript.ids, written, usage["cached"], prompt_tokens=usage["prompt"])
+        self.transcript.append_ids("turn", ids)
         self.spent.steps += 1
-        self.spent.tokens += data["usage"]["completion"]
+        self.spent.tokens += usage["completion"]
+        self.spent.cost += usage.get("cost") or 0.0
         self.open_turn = TurnRecord(
             number=data["turn"],
             calls=tuple(Call(call["name"], call["arguments"]) for call in data["calls"]),

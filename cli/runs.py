@@ -78,15 +78,33 @@ def list_runs(as_json: bool = False) -> None:
 
 @runs.command()
 @click.argument("run", default="last")
-@click.option("--json", "as_json", is_flag=True, help="The events, one JSON object a line.")
-def show(run: str, as_json: bool) -> None:
-    """What happened in RUN (an id, a part of one, or `last`)."""
-    from agent.events import read_events
-    from cli.view import PlainView, _print_json
+@click.option("--usage", "only_usage", is_flag=True, help="Only the tokens, turn by turn and in all.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="The events, one JSON object a line; with --usage one object in all."
+)
+def show(run: str, only_usage: bool, as_json: bool) -> None:
+    """What happened in RUN (an id, a part of one, or `last`), and what it cost in tokens.
 
-    view = _print_json if as_json else PlainView()
-    for event in read_events(_find(run).events):
-        view(event)
+    The table at the end has a line per turn: how many tokens its prompt had, how many of them the server had cached,
+    how many were new, and how many it computed again although they had been computed before, with the reason where
+    that is more than the usual few behind its last checkpoint.
+    """
+    from agent.events import read_events
+    from agent.usage import usage_of
+    from cli.usage import usage_lines
+    from cli.view import PlainView, print_json
+
+    folder = _find(run)
+    events = list(read_events(folder.events))
+    if not only_usage:
+        view = print_json if as_json else PlainView()
+        for event in events:
+            view(event)
+    if only_usage and as_json:
+        click.echo(json.dumps({"run": folder.id, **usage_of(events).to_json()}, indent=1))
+    elif not as_json:
+        for line in usage_lines(usage_of(events)):
+            click.echo(line)
 
 
 @runs.command()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.ends import EXPLANATIONS, Outcome
 from agent.events import Event, EventType, Listener
+from agent.usage import turn_usage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,11 +27,11 @@ _MOST_LINES = 12  # of one observation or one argument that are shown
 
 def listeners(as_json: bool) -> tuple[Listener, ...]:
     if as_json:
-        return (_print_json,)
+        return (print_json,)
     return (TerminalView() if sys.stdout.isatty() else PlainView(),)
 
 
-def _print_json(event: Event) -> None:
+def print_json(event: Event) -> None:
     if event.type is not EventType.DELTA:
         sys.stdout.write(event.to_json().encode("utf-8", "backslashreplace").decode() + "\n")
         sys.stdout.flush()
@@ -92,6 +93,12 @@ def _started(data: dict[str, Any]) -> list[Line]:
     ]
 
 
+def _connected(data: dict[str, Any]) -> list[Line]:
+    served = " ".join(filter(None, (data["engine"], data["version"])))
+    lines = [("note", f"model {data['name']} ({served}), {data['context']} tokens of context")]
+    return lines + [("failed", note) for note in data["notes"]]
+
+
 def _image(name: str) -> str:
     """A tag as it is; of a folder with a root file system its name."""
     return f"({name.rsplit('/', 1)[-1] if name.startswith('/') else name})" if name else ""
@@ -113,6 +120,8 @@ def _turn(data: dict[str, Any]) -> list[Line]:
     usage = data["usage"]
     share = f", {usage['cached'] / usage['prompt']:.0%} of {usage['prompt']} cached" if usage["prompt"] else ""
     lines = [("step", f"-- step {data['turn'] + 1}: {usage['completion']} tokens in {data['seconds']:.1f} s{share}")]
+    if lost := turn_usage(data).lost:
+        lines.append(("note", f"not cached: {lost}"))
     lines += [("thinking", line) for line in (data["reasoning"] or "").strip().splitlines()]
     lines += [("content", line) for line in data["content"].strip().splitlines()]
     for call in data["calls"]:
@@ -138,6 +147,7 @@ _SHOWN: dict[EventType, Callable[[dict[str, Any]], list[Line]]] = {
     EventType.RUN_STARTED: _started,
     EventType.RUN_RESUMED: lambda data: [("head", "resumed")],
     EventType.SANDBOX_OPENED: lambda data: [("note", f"sandbox {data['kind']} {_image(data['image'])}".rstrip())],
+    EventType.MODEL_CONNECTED: _connected,
     EventType.PROGRESS: lambda data: [("note", data["text"])],
     EventType.TURN: _turn,
     EventType.OBSERVATION: _observation,

@@ -214,6 +214,24 @@ class PrefixModel:
         uncached = self._reasons(length, found, cached, cacheable, known)
         return Expected(cached, cacheable, max(uncached, key=lambda reason: uncached[reason]))
 
+    def account(
+        self, prompt: Sequence[int] | Key, cached: int | None, *, prompt_tokens: int | None = None
+    ) -> PrefixUse:
+        """How `prompt` fared; `cached` is what the host says that it found. Changes nothing.
+
+        `prompt_tokens` is the host's count of the prompt. Where it isn't ours, because of pictures or because the
+        host renders the prompt itself, nothing is foreseen.
+        """
+        key = _key(prompt)
+        length, known = _length(key), self._computed.match(key).known
+        ours = prompt_tokens in (None, 0, length)
+        total = length if ours else int(prompt_tokens or 0)
+        seen = min(cached, total) if cached is not None and self._says_cached else None
+        expected = self._server.hit(key).tokens if self._knows_rules and ours else None
+        cacheable = min(known, length - 1, total)
+        uncached = {Reason.UNSAID: total} if seen is None else self._reasons(total, seen, expected, cacheable, known)
+        return PrefixUse(total, seen, cacheable, expected, {why: count for why, count in uncached.items() if count})
+
     def took(
         self,
         prompt: Sequence[int] | Key,
@@ -222,29 +240,16 @@ class PrefixModel:
         *,
         prompt_tokens: int | None = None,
     ) -> PrefixUse:
-        """A request has ended; `cached` is what the host says that it found.
-
-        `prompt_tokens` is its own count of the prompt. Where it isn't ours, because of pictures or because the host
-        renders the prompt itself, nothing is foreseen.
-        """
+        """A request has ended after it wrote these ids: account for it, and go on from there."""
         key = _key(prompt)
-        length, known, hit = _length(key), self._computed.match(key).known, self._server.hit(key)
-        ours = prompt_tokens in (None, 0, length)
-        total = length if ours else int(prompt_tokens or 0)
-        seen = min(cached, total) if cached is not None and self._says_cached else None
-        expected = hit.tokens if self._knows_rules and ours else None
-        use = self._use(total, seen, expected, min(known, length - 1, total), known)
-        if seen is not None and ours and seen != hit.tokens:
-            hit = self._corrected(key, seen, hit)
+        use, hit = self.account(key, cached, prompt_tokens=prompt_tokens), self._server.hit(key)
+        if use.cached is not None and use.prompt == _length(key) and use.cached != hit.tokens:
+            hit = self._corrected(key, use.cached, hit)
         self._server.prefill(key, hit)
         self._server.finish(key, written)
         self._computed.insert(Key(key + key_of(written[:-1])))
-        self._last, self._requests = length + max(0, len(written) - 1), self._requests + 1
+        self._last, self._requests = _length(key) + max(0, len(written) - 1), self._requests + 1
         return use
-
-    def _use(self, total: int, seen: int | None, expected: int | None, cacheable: int, known: int) -> PrefixUse:
-        uncached = {Reason.UNSAID: total} if seen is None else self._reasons(total, seen, expected, cacheable, known)
-        return PrefixUse(total, seen, cacheable, expected, {why: count for why, count in uncached.items() if count})
 
     def _reasons(self, total: int, seen: int, expected: int | None, cacheable: int, known: int) -> dict[Reason, int]:
         computed = total - seen
