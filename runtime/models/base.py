@@ -52,6 +52,7 @@ class Usage:
     cached_tokens: int = 0  # of the prompt, served from the prefix cache
     completion_tokens: int = 0
     reasoning_tokens: int = 0  # of the completion, inside the thinking; 0 also where the host doesn't say
+    fetched_tokens: int = 0  # of the cached, those that the server brought back from main memory or storage
     cost: float | None = None  # US dollars, from the host's answer or the catalog's prices; None: no price is known
 
 
@@ -76,7 +77,7 @@ class Image:
 class RequestOptions:
     """What a request carries besides its ids and sampling. A host without the `Feature` leaves it out."""
 
-    routing_key: str | None = None  # the same for all requests that share a prefix: they go to one replica
+    routing_key: str | None = None  # the same for all requests of a run: one replica, and one session of its cache
     priority: int | None = None  # higher goes first
     images: tuple[Image, ...] = ()  # in the order of their pads in the ids
     constrain_to: tuple[Mapping[str, Any], ...] = ()  # specs of tools; calls can then only be written as they allow
@@ -94,6 +95,7 @@ class Feature(StrEnum):
     CONSTRAINED = "constrained decoding"
     PRIORITY = "priority"
     ROUTING = "routing"
+    SESSIONS = "session retention"  # keeps the cache of a named session longer than others'
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,10 @@ class StreamCut(ModelError):
 
 class ContextExceeded(ModelError):
     """Prompt and requested output don't fit into the model's context."""
+
+
+class ModelChanged(ModelError):
+    """Behind the URL is another model than the one that was connected to; its ids would mean something else."""
 
 
 class ModelRefused(ModelError):

@@ -55,8 +55,15 @@ class Response(Protocol):
 class Transport(Protocol):
     """Requests to one server; safe for several at once."""
 
-    async def send(self, method: str, path: str, body: bytes = b"") -> Response:
-        """Raises a `TransportError`."""
+    @property
+    def resting(self) -> bool:
+        """The next request can go over a connection that was used before. True where that can't be told."""
+        ...
+
+    async def send(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """`headers` come on top of the transport's own. Raises a `TransportError`."""
         ...
 
     async def close(self) -> None: ...
@@ -105,8 +112,15 @@ class DirectTransport:
         self._tls = _tls_context() if url.scheme == "https" else None
         self._kept: list[Connection] = []
 
-    async def send(self, method: str, path: str, body: bytes = b"") -> Response:
-        head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._head}content-length: {len(body)}\r\n\r\n"
+    @property
+    def resting(self) -> bool:
+        return any(connection.usable for connection in self._kept)
+
+    async def send(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Response:
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
+        head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._head}{more}content-length: {len(body)}\r\n\r\n"
         request = (head.encode("latin-1"), body)
         while self._kept:
             connection = self._kept.pop()

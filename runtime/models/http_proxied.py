@@ -20,8 +20,14 @@ class ProxiedTransport:
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
         )
 
-    async def send(self, method: str, path: str, body: bytes = b"") -> _ProxiedResponse:
-        request = self._client.build_request(method, self._url + path, content=body)
+    @property
+    def resting(self) -> bool:
+        return True  # the pool doesn't say
+
+    async def send(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> _ProxiedResponse:
+        request = self._client.build_request(method, self._url + path, content=body, headers=headers)
         try:
             return _ProxiedResponse(await self._client.send(request, stream=True))
         except httpx2.TransportError as error:

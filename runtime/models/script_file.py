@@ -14,6 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from runtime.prefix import CacheRules, Strategy
+
 _Chosen = TypeVar("_Chosen", bound=StrEnum)
 MAX_TURNS: Final = 100_000  # of one conversation, repetitions counted
 DEFAULT_FAULT_MESSAGE: Final = "a fault that the script asked for"
@@ -39,6 +41,7 @@ class FaultKind(StrEnum):
     LENGTH = "length"  # end after `tokens` tokens, finish reason `length`
     GARBAGE = "garbage"  # after `tokens` tokens, bytes that aren't the protocol
     EMPTY = "empty"  # an answer without anything in it
+    ABORT = "abort"  # after `tokens` tokens, the server itself ends the request, for the reason `status` (503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,9 @@ class Script:
     name: str = "scripted"
     context_length: int = 262_144
     token_delay: float = 0.0  # seconds before every token
+    cache: CacheRules = field(default_factory=lambda: CacheRules(Strategy.TOKENS))
+    pool_tokens: int = 4_000_000
+    pool_states: int | None = None
 
 
 def load_script(path: Path) -> Script:
@@ -116,9 +122,25 @@ def parse_script(value: Any) -> Script:
         name=fields.text("name", "scripted"),
         context_length=fields.integer("context_length", 262_144, least=1),
         token_delay=fields.number("token_delay", 0.0),
+        cache=_cache(fields.mapping("cache")),
+        pool_tokens=fields.integer("pool_tokens", 4_000_000, least=1),
+        pool_states=fields.integer("pool_states", 1, least=1) if fields.has("pool_states") else None,
     )
     fields.end()
     return script
+
+
+def _cache(value: Mapping[str, Any]) -> CacheRules:
+    fields = _Fields(value, "`cache`")
+    rules = CacheRules(
+        fields.choice("strategy", Strategy, Strategy.TOKENS),
+        page=fields.integer("page", 1, least=1),
+        prefill_grid=fields.integer("prefill_grid", 64, least=1),
+        decode_interval=fields.integer("decode_interval", 256, least=1),
+        prefill_chunk=fields.integer("prefill_chunk", 8192, least=1) if fields.has("prefill_chunk") else None,
+    )
+    fields.end()
+    return rules
 
 
 def _decode(text: str, *, lines: bool) -> Any:
@@ -215,12 +237,13 @@ def _fault(value: Any, where: str) -> Fault:
     if not fields.has("kind"):
         raise ScriptError(f"{where}: `kind` is missing; it is one of {', '.join(FaultKind)}.")
     always = fields.get("times") == "always"
+    kind = fields.choice("kind", FaultKind, FaultKind.CUT)
     fault = Fault(
-        kind=fields.choice("kind", FaultKind, FaultKind.CUT),
+        kind=kind,
         times=-1 if always else fields.integer("times", 1, least=1),
         tokens=fields.integer("tokens", 0, least=0),
         seconds=fields.number("seconds", 0.0),
-        status=fields.integer("status", 500, least=400),
+        status=fields.integer("status", 503 if kind is FaultKind.ABORT else 500, least=400),
         retry_after=fields.number("retry_after", 0.0) if fields.has("retry_after") else None,
         message=fields.text("message", DEFAULT_FAULT_MESSAGE),
     )

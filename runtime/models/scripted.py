@@ -10,7 +10,7 @@ prompts in one request.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -51,7 +51,8 @@ class ScriptedServer:
 
     `script` is a `Script`, a path, a mapping or a list of turns. `dialect` is the kind of server. `incremental`
     sends deltas instead of all ids in each event (SGLang's `--incremental-streaming-output`), `stream_interval` is
-    the tokens per event.
+    the tokens per event. `info` are fields of what it tells about itself that replace its own or come on top; those
+    that change how SGLang answers are heeded (`docs/scripted-model.md`).
     `requests` are the requests for turns in the order of their arrival, when `record` is on; `on_done` is called
     with each when it has been answered or refused.
     """
@@ -64,6 +65,7 @@ class ScriptedServer:
         host: str = "127.0.0.1",
         port: int = 0,
         dialect: Dialect | str = Dialect.SGLANG,
+        info: Mapping[str, Any] | None = None,
         incremental: bool = False,
         stream_interval: int = 1,
         record: bool = True,
@@ -73,6 +75,8 @@ class ScriptedServer:
         self.engine = ScriptEngine(loaded, tokenizer or _qwen_tokenizer())
         self.requests: deque[ServedRequest] = deque(maxlen=MAX_RECORDS if record else 0)
         self.url = ""
+        self.info = dict(info or {})
+        self.closed_sessions: list[str] = []
         self.incremental = incremental
         self.stream_interval = max(1, stream_interval)
         self._on_done = on_done

@@ -205,6 +205,9 @@ class _Chat:
             return outcome
         if outcome is Outcome.FAULT and delivery.served.fault is FaultKind.GARBAGE:
             exchange.event(BROKEN_JSON)
+        elif outcome is Outcome.FAULT and delivery.served.fault is FaultKind.ABORT:
+            gave_up = delivery.abort()
+            exchange.event(json.dumps({"error": {"message": gave_up["message"], "code": gave_up["status_code"]}}))
         elif outcome is not Outcome.FAULT:
             self._end(outcome, with_usage=with_usage)
         exchange.event("[DONE]")

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from runtime.models.http_server import Exchange
+from runtime.models.http_server import Exchange, HttpError
 from runtime.models.script_file import FaultKind
 from runtime.models.scripted_engine import Answer, Prompt
 
 BROKEN_JSON: Final = '{"text": "this event ends too earl'
+_BREAKS: Final = (FaultKind.CUT, FaultKind.GARBAGE, FaultKind.EMPTY, FaultKind.ABORT)
 _YIELD_EVERY: Final = 8  # tokens sent without giving other requests a turn
 
 
@@ -65,7 +66,7 @@ class Delivery:
     @property
     def breaks(self) -> bool:
         """A fault ends the answer, at its last token at the latest, and no finish reason is sent."""
-        return self.served.fault in (FaultKind.CUT, FaultKind.GARBAGE, FaultKind.EMPTY)
+        return self.served.fault in _BREAKS
 
     async def pace(self) -> Outcome | None:
         """Wait until the next token is due. None: send it; else why the answer ends here."""
@@ -105,7 +106,9 @@ class Delivery:
         return None
 
     async def send_fault(self) -> None:
-        """End an answer that isn't streamed as its fault says."""
+        """End an answer that isn't streamed as its fault says. Raises `HttpError` for the server's own abort."""
+        if self.answer.fault is not None and self.answer.fault.kind is FaultKind.ABORT:
+            raise HttpError(self.answer.fault.status, self.answer.fault.message)
         if self.served.fault is FaultKind.CUT:
             await self.exchange.cut()
         else:
@@ -118,11 +121,20 @@ class Delivery:
             return {"type": "abort", "message": "Aborted", "status_code": None, "err_type": None}
         return self.answer.finish
 
+    def abort(self) -> dict[str, Any]:
+        """SGLang's `finish_reason` where the scheduler gives a request up for a reason of its own."""
+        fault = self.answer.fault
+        assert fault is not None
+        return {"type": "abort", "status_code": fault.status, "message": fault.message}
+
 
 class GenerateEvents:
     """Builds the JSON of `/generate` piece by piece; every token is turned into JSON once, however often it is sent."""
 
-    def __init__(self, delivery: Delivery, *, incremental: bool, with_end: bool) -> None:
+    def __init__(
+        self, delivery: Delivery, *, incremental: bool, with_end: bool, thinking_ends: int | None = None
+    ) -> None:
+        """`thinking_ends` is the id of `</think>` where the tokens of thinking are to be counted."""
         self._delivery = delivery
         self._incremental = incremental
         answer = delivery.answer
@@ -134,8 +146,12 @@ class GenerateEvents:
         self._from = 0
         details = {"device": answer.cached_tokens, "host": 0}
         self._head = f'"id":{json.dumps(delivery.served.rid)},"prompt_tokens":{answer.prompt_tokens},'
+        ids = answer.tokens.ids
+        self._thinking = 0 if thinking_ends is None else len(ids)
+        if thinking_ends in ids:
+            self._thinking = ids.index(thinking_ends) + 1
         self._tail = (
-            '"weight_version":"default","num_retractions":0,"reasoning_tokens":0,'
+            '"weight_version":"default","num_retractions":0,'
             f'"cached_tokens":{answer.cached_tokens},"cached_tokens_details":{json.dumps(details)}'
         )
 
@@ -147,5 +163,20 @@ class GenerateEvents:
         return (
             f'{{"text":"{"".join(self._pieces[part])}","output_ids":[{",".join(self._ids[part])}],'
             f'"meta_info":{{{self._head}"finish_reason":{json.dumps(finish)},'
-            f'"completion_tokens":{written},{self._tail}}}}}'
+            f'"completion_tokens":{written},"reasoning_tokens":{min(written, self._thinking)},{self._tail}}}}}'
         )
+
+    def aborted(self, finish: dict[str, Any]) -> str:
+        """The last event where the scheduler gave up outside of the model's loop: hardly any counts are in it."""
+        written = self._delivery.served.written
+        meta = {
+            "id": self._delivery.served.rid,
+            "finish_reason": finish,
+            "weight_version": "default",
+            "e2e_latency": 0.0,
+            "completion_tokens": written,
+        }
+        first = max(0, written - 1) if self._incremental else 0
+        text = "".join(self._pieces[:written])
+        ids = ",".join(self._ids[first:written])
+        return f'{{"text":"{text}","output_ids":[{ids}],"meta_info":{json.dumps(meta)}}}'

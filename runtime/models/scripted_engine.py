@@ -1,15 +1,15 @@
 """The model behind the scripted server: from a prompt to the ids that it would write.
 
 Which turn comes is read off the prompt alone (how many turns of the model it holds already), so the same request
-can be repeated, resumed after a crash and forked. Two things are state: the prefix tree that counts
-`cached_tokens`, and how often each fault has struck. What is left out: HTTP, streaming and time.
+can be repeated, resumed after a crash and forked. Two things are state: the prefix cache, which counts
+`cached_tokens` by the rules that the script names, and how often each fault has struck. What is left out: HTTP,
+streaming and time.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from runtime.chat import GENERATION_PROMPT, GENERATION_PROMPT_WITHOUT_THINKING, canonical_turn
 from runtime.models.http_server import HttpError
-from runtime.models.radix import PrefixTree
 from runtime.models.script_file import After, Conversation, Fault, FaultKind, Script, ScriptTurn
+from runtime.prefix import ServerCache
 from runtime.tokenizer import Tokenizer
 
 _EMPTY_TURN: Final = ScriptTurn(text="")
@@ -62,7 +62,7 @@ class ScriptEngine:
     def __init__(self, script: Script, tokenizer: Tokenizer) -> None:
         self.script = script
         self.tokenizer = tokenizer
-        self.cache = PrefixTree()
+        self.cache = ServerCache(script.cache, script.pool_tokens, script.pool_states)
         self.end = tokenizer.special("<|im_end|>")
         opening = "<|im_start|>assistant"
         self._opening = tokenizer.encode_with_specials(opening)
@@ -126,7 +126,7 @@ class ScriptEngine:
         fault = self._strike(number, prompt.turns, turn)
         if fault is not None and fault.kind is FaultKind.LENGTH and fault.tokens < len(tokens.ids):
             tokens, finish = _cut(tokens, fault.tokens)
-        known = self.cache.insert(prompt.ids)
+        hit = self.cache.prefill(prompt.ids)
         return Answer(
             turn=turn,
             index=prompt.turns,
@@ -134,14 +134,12 @@ class ScriptEngine:
             finish=finish,
             fault=fault,
             prompt_tokens=turn.usage.get("prompt_tokens", len(prompt.ids)),
-            cached_tokens=turn.usage.get("cached_tokens", min(known, len(prompt.ids) - 1)),
+            cached_tokens=turn.usage.get("cached_tokens", hit.tokens),
         )
 
     def remember(self, prompt: Prompt, written: Sequence[int]) -> None:
-        """Take the output into the prefix tree, as far as it was written."""
-        ids = array("i", prompt.ids)
-        ids.extend(written)
-        self.cache.insert(ids)
+        """Take the output into the prefix cache, as far as it was written."""
+        self.cache.finish(prompt.ids, written)
 
     def _check_length(self, prompt_tokens: int, max_new_tokens: int) -> None:
         limit = self.script.context_length

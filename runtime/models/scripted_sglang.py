@@ -10,16 +10,28 @@ import json
 import secrets
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.http_server import Exchange, Handler, HttpError
 from runtime.models.script_file import FaultKind
 from runtime.models.scripted_delivery import BROKEN_JSON, Delivery, GenerateEvents, Outcome, ServedRequest
+from runtime.models.scripted_engine import Answer
 
 if TYPE_CHECKING:
     from runtime.models.scripted import Routes, ScriptedServer
 
 DEFAULT_MAX_NEW_TOKENS: Final = 128  # what SGLang takes where `/generate` doesn't say
+IMAGE_TOKENS: Final = 256  # of every picture
+_NO_GRAMMAR: Final = (
+    "Grammar-based generation (json_schema, regex, ebnf, structural_tag) is not supported when the server is launched "
+    "with --grammar-backend none"
+)
+_NO_PRIORITY: Final = "Using priority is disabled for this server. Please send a new request without a priority."
+
+
+class _Aborted(HttpError):
+    """The scheduler gives a request up before it has begun; a streamed one has the status 200 by then."""
 
 
 def routes(server: ScriptedServer) -> Routes:
@@ -46,6 +58,7 @@ class _SGLangPaths:
             "/generate": self._generate,
             "/v1/chat/completions": self._chat,
             "/abort_request": self._abort,
+            "/close_session": self._close_session,
             "/flush_cache": self._flush_cache,
             "/tokenize": self._tokenize,
         }
@@ -60,12 +73,22 @@ class _SGLangPaths:
         ids = body.pop("input_ids", None)
         served = ServedRequest("/generate", str(body.get("rid") or secrets.token_hex(16)), body)
         self._server.requests.append(served)
+        sampling = body.get("sampling_params") or {}
         try:
             prompt = self._server.engine.read(self._prompt_ids(ids, body))
             served.prompt_ids = prompt.ids
-            sampling = body.get("sampling_params") or {}
+            refusal = self._refusal(body, sampling)
+            if refusal is not None:
+                raise refusal
             limit = int(sampling.get("max_new_tokens") or DEFAULT_MAX_NEW_TOKENS)
-            delivery = self._server.deliver(exchange, prompt, self._server.engine.answer(prompt, limit), served)
+            answer = self._with_images(self._server.engine.answer(prompt, limit), prompt.ids, body.get("image_data"))
+            delivery = self._server.deliver(exchange, prompt, answer, served)
+        except _Aborted as error:
+            self._server.refused(served, error)
+            if not body.get("stream"):
+                raise
+            await _abort_at_once(exchange, served.rid, error)
+            return
         except HttpError as error:
             self._server.refused(served, error)
             if error.status == 400 and body.get("stream"):
@@ -75,7 +98,7 @@ class _SGLangPaths:
         outcome = Outcome.GONE
         try:
             send = self._stream if body.get("stream") else self._send_whole
-            outcome = await send(delivery, with_end=_keeps_end(sampling))
+            outcome = await send(delivery, self._events(delivery, sampling))
         finally:
             self._server.done(delivery, outcome)
 
@@ -90,9 +113,35 @@ class _SGLangPaths:
         except (TypeError, OverflowError) as error:
             raise HttpError(400, f"`input_ids` must be one list of whole numbers ({error}).") from error
 
-    async def _stream(self, delivery: Delivery, *, with_end: bool) -> Outcome:
+    def _events(self, delivery: Delivery, sampling: dict[str, Any]) -> GenerateEvents:
+        body, tokenizer = delivery.served.body, self._server.engine.tokenizer
+        return GenerateEvents(
+            delivery,
+            incremental=self._server.incremental and bool(body.get("stream")),
+            with_end=_keeps_end(sampling),
+            thinking_ends=tokenizer.special("</think>") if body.get("require_reasoning") else None,
+        )
+
+    def _refusal(self, body: dict[str, Any], sampling: dict[str, Any]) -> HttpError | None:
+        """Why SGLang would not even begin, by the flags that it says it was started with."""
+        info = self._server.info
+        if sampling.get("structural_tag") is not None and info.get("grammar_backend") == "none":
+            return _Aborted(400, _NO_GRAMMAR)
+        if body.get("priority") is not None and info.get("abort_on_priority_when_disabled"):
+            return _Aborted(503, _NO_PRIORITY)
+        return None
+
+    def _with_images(self, answer: Answer, ids: Sequence[int], images: Any) -> Answer:
+        """Count the tokens of pictures; the ids hold one `<|image_pad|>` for each."""
+        if not images:
+            return answer
+        pads = ids.count(self._server.engine.tokenizer.special("<|image_pad|>"))
+        if not isinstance(images, list) or len(images) != pads:
+            raise HttpError(400, f"The prompt has {pads} `<|image_pad|>`, and `image_data` isn't a list of as many.")
+        return replace(answer, prompt_tokens=answer.prompt_tokens + pads * (IMAGE_TOKENS - 1))
+
+    async def _stream(self, delivery: Delivery, event: GenerateEvents) -> Outcome:
         exchange, served = delivery.exchange, delivery.served
-        event = GenerateEvents(delivery, incremental=self._server.incremental, with_end=with_end)
         exchange.start_events()
         last = False
         while not last:
@@ -116,20 +165,21 @@ class _SGLangPaths:
             return outcome
         if outcome is Outcome.FAULT and fault is FaultKind.GARBAGE:
             exchange.event(BROKEN_JSON)
+        if outcome is Outcome.FAULT and fault is FaultKind.ABORT:
+            exchange.event(event.aborted(delivery.abort()))
         if outcome is Outcome.ABORT:
             exchange.event(event.next(delivery.finish(outcome)))
         exchange.event("[DONE]")
         await exchange.end_events()
         return outcome
 
-    async def _send_whole(self, delivery: Delivery, *, with_end: bool) -> Outcome:
+    async def _send_whole(self, delivery: Delivery, event: GenerateEvents) -> Outcome:
         outcome = await delivery.write_all()
         if outcome is Outcome.GONE:
             return outcome
         if outcome is Outcome.FAULT:
             await delivery.send_fault()
             return outcome
-        event = GenerateEvents(delivery, incremental=False, with_end=with_end)
         await delivery.exchange.raw(event.next(delivery.finish(outcome)).encode(), kind="application/json")
         return outcome or Outcome(delivery.answer.finish["type"])
 
@@ -154,21 +204,33 @@ class _SGLangPaths:
                 "weight_version": "default",
                 "model_type": "scripted",
                 "architectures": ["Scripted"],
+                "has_image_understanding": False,
+                **self._server.info,
             }
         )
 
     async def _server_info(self, exchange: Exchange) -> None:
-        length = self._server.script.context_length
+        script = self._server.script
+        length = script.context_length
         await exchange.json(
             {
                 "model_path": self._server.script.name,
                 "served_model_name": self._server.script.name,
                 "context_length": length,
-                "max_total_num_tokens": max(length, 4_000_000),
+                "max_total_num_tokens": script.pool_tokens,
+                "max_mamba_cache_size": script.pool_states,
                 "max_req_input_len": length - 1,
+                "mamba_radix_cache_strategy": script.cache.strategy.value,
+                "mamba_track_interval": script.cache.decode_interval,
+                "page_size": script.cache.page,
+                "chunked_prefill_size": script.cache.prefill_chunk,
+                "grammar_backend": "xgrammar",
+                "enable_priority_scheduling": False,
+                "enable_session_radix_cache": False,
                 "incremental_streaming_output": self._server.incremental,
                 "stream_interval": self._server.stream_interval,
                 "version": "scripted",
+                **self._server.info,
             }
         )
 
@@ -180,6 +242,10 @@ class _SGLangPaths:
     async def _abort(self, exchange: Exchange) -> None:
         body = exchange.request.json()
         self._server.abort(str(body.get("rid") or ""), everything=bool(body.get("abort_all")))
+        await exchange.raw(b"")
+
+    async def _close_session(self, exchange: Exchange) -> None:
+        self._server.closed_sessions.append(str(exchange.request.json().get("session_id")))
         await exchange.raw(b"")
 
     async def _flush_cache(self, exchange: Exchange) -> None:
@@ -200,6 +266,19 @@ class _SGLangPaths:
 def _keeps_end(sampling: dict[str, Any]) -> bool:
     """Whether `text` keeps the `<|im_end|>`; the ids always do."""
     return bool(sampling.get("no_stop_trim")) and sampling.get("skip_special_tokens") is False
+
+
+async def _abort_at_once(exchange: Exchange, rid: str, error: HttpError) -> None:
+    """One event that ends it. SGLang lets a request that it refuses with 400 write one token to a prompt of one."""
+    finish = {"type": "abort", "message": str(error), "status_code": error.status, "err_type": None}
+    meta: dict[str, Any] = {"id": rid, "finish_reason": finish, "completion_tokens": 0}
+    ids: list[int] = []
+    if error.status == 400:
+        ids, meta = [0], meta | {"prompt_tokens": 1, "completion_tokens": 1, "cached_tokens": 0}
+    exchange.start_events()
+    exchange.event(json.dumps({"text": "", "output_ids": ids, "meta_info": meta}))
+    exchange.event("[DONE]")
+    await exchange.end_events()
 
 
 async def _refuse_in_stream(exchange: Exchange, error: HttpError) -> None:

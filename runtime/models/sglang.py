@@ -1,8 +1,9 @@
 """SGLang's native `/generate`: token ids in, token ids out, streamed.
 
-The prompt goes out as the bytes that the transcript keeps, so a request costs no re-encoding. Streams may be
-cumulative (SGLang's default) or incremental; which one it is shows in the counts and needs no setting. What is
-left out: retries (`retry`), finding out about a server (`connect`), starting one (`runtime.serving`).
+The prompt goes out as the bytes that the transcript keeps, so a request costs no re-encoding. What a request may
+carry besides (priority, session, pictures, a constraint) is sent where the server's facts say that it has a use for
+it. What is left out: the answer's form (`sglang_stream`), the structural tag (`constrained`), retries (`retry`),
+finding out about a server (`connect`), starting one (`runtime.serving`).
 """
 
 from __future__ import annotations
@@ -10,38 +11,40 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from runtime.models.base import (
     NO_OPTIONS,
     Chunk,
     ContextExceeded,
-    FinishReason,
+    Feature,
     HostFacts,
-    ModelBusy,
+    ModelChanged,
     ModelError,
-    ModelFailed,
-    ModelRefused,
-    ModelUnreachable,
     RequestOptions,
     Sampling,
     StreamCut,
-    Usage,
 )
 from runtime.models.http_client import Response, open_transport
 from runtime.models.http_wire import ConnectError, IdleError, TransportError
-from runtime.models.sse import SSEReader
+from runtime.models.open_turn import ThinkingMarks
+from runtime.models.sglang_facts import SGLANG_FEATURES, Identity, identity_of
+from runtime.models.sglang_stream import Decoder, read_chunks, read_refusal, refusal, unreachable
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
     from runtime.tokenizer import Tokenizer
 
+__all__ = ["SGLangModel", "refusal", "unreachable"]
+
 IDLE_SECONDS: Final = 600.0  # a long prefill on a busy server says nothing for minutes
 ABORT_SECONDS: Final = 2.0
-_DONE: Final = b"[DONE]"
-_CONTEXT_WORDS: Final = ("context length", "longer than the model", "exceeds the maximum allowed length")
+SILENCE_BEFORE_DOUBT: Final = 1.0  # seconds after which a lost connection may mean another server
+ROUTING_HEADER: Final = "x-smg-routing-key"
+_MOST_SESSIONS: Final = 64
 
 
 class SGLangModel:
@@ -49,6 +52,9 @@ class SGLangModel:
 
     A turn that the model ended with `<|endoftext|>` is handed on with `<|im_end|>` in its place: the transcript
     needs that one, and a server never has the last token of a turn in its cache.
+
+    `identity` is what the server said that it serves; whenever the server may have been started anew, it is asked
+    again, and another answer ends in `ModelChanged`. `low_priority_first` is the server's flag of that name.
     """
 
     def __init__(
@@ -61,16 +67,25 @@ class SGLangModel:
         idle_timeout: float = IDLE_SECONDS,
         api_key: str | None = None,
         facts: HostFacts | None = None,
+        identity: Identity | None = None,
+        low_priority_first: bool = False,
     ) -> None:
-        self._facts = facts or HostFacts("sglang")
+        self._facts = facts or HostFacts("sglang", features=SGLANG_FEATURES)
         self._url = url.rstrip("/")
         self._name = name
         self._tokenizer = tokenizer
         self._context_length = context_length
         self._end = tokenizer.special("<|im_end|>")
         self._stops = [self._end, *_special(tokenizer, "<|endoftext|>")]
+        self._marks = ThinkingMarks.of(tokenizer)
         self._transport = open_transport(self._url, idle_timeout=idle_timeout, api_key=api_key)
         self._idle_timeout = idle_timeout
+        self._identity = identity
+        self._priority_sign = -1 if low_priority_first else 1
+        self._in_doubt = False  # a request failed since the server was last known to be the same
+        self._heard = 0.0  # when it last answered in full, by the loop's clock
+        self._sessions: dict[str, None] = {}
+        self._tag: tuple[object, str] | None = None
 
     @property
     def facts(self) -> HostFacts:
@@ -89,6 +104,10 @@ class SGLangModel:
         return self._context_length
 
     async def close(self) -> None:
+        """Lets go of the sessions whose cache the server was asked to keep, and of the connections."""
+        for session in self._sessions:
+            await self._tell("/close_session", {"session_id": session})
+        self._sessions.clear()
         await self._transport.close()
 
     async def stream(
@@ -98,37 +117,57 @@ class SGLangModel:
 
         Raises a `ModelError`. An idle stream ends in `StreamCut`; there is no limit to the whole.
         """
-        room = self._context_length - len(ids)
-        if room < 1:
-            raise ContextExceeded(
-                f"The prompt has {len(ids)} tokens and {self._name} takes {self._context_length} with its answer. "
-                "Shorten the conversation or serve the model with a longer context."
-            )
+        room = self._room(ids, options)
+        if self._identity is not None and self._may_have_changed():
+            await self._check_identity(self._identity)
         # A server refuses an id that it is serving already, and aborts by prefix: so each try has its own ending.
         rid = f"{request_id}~{secrets.token_hex(4)}"
-        decoder = _Decoder(self._url, self._end, self._stops)
+        decoder = Decoder(self._url, self._end, self._stops)
         response: Response | None = None
         sent = True
         try:
-            response = await self._transport.send("POST", "/generate", self._body(ids, sampling, room, rid))
+            body, headers = self._request(ids, sampling, room, rid, options)
+            response = await self._transport.send("POST", "/generate", body, headers)
             if response.status != 200:
                 sent = False
-                raise await _refusal(self._url, response)
-            async with aclosing(_chunks(response, decoder)) as chunks:
+                self._in_doubt = True
+                raise await read_refusal(self._url, response)
+            async with aclosing(read_chunks(response, decoder)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             if not decoder.ended:
+                self._in_doubt = True
                 raise StreamCut(f"{self._url} ended the stream after {decoder.count} tokens, before its finish.")
+            self._heard = asyncio.get_running_loop().time()
         except TransportError as error:
             sent = sent and response is not None
+            self._in_doubt = True
             raise self._lost(error, response, decoder.count) from error
         finally:
             if response is not None:
                 await response.close()
             if sent and not decoder.ended:
-                await self._abort(rid)
+                await self._tell("/abort_request", {"rid": rid})
 
-    def _body(self, ids: Ids, sampling: Sampling, room: int, rid: str) -> bytes:
+    def _room(self, ids: Ids, options: RequestOptions) -> int:
+        """Tokens that the answer may have. Raises `ContextExceeded` when there is none."""
+        prompt = len(ids)
+        if options.images:
+            from runtime.models.pictures import most_tokens
+
+            prompt += sum(most_tokens(image) - 1 for image in options.images)
+        room = self._context_length - prompt
+        if room < 1:
+            raise ContextExceeded(
+                f"The prompt has {prompt} tokens and {self._name} takes {self._context_length} with its answer. "
+                "Shorten the conversation or serve the model with a longer context."
+            )
+        return room
+
+    def _request(
+        self, ids: Ids, sampling: Sampling, room: int, rid: str, options: RequestOptions
+    ) -> tuple[bytes, Mapping[str, str] | None]:
+        """The body and the headers of its own."""
         parameters: dict[str, Any] = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -143,8 +182,70 @@ class SGLangModel:
         }
         if sampling.seed is not None:
             parameters["sampling_seed"] = sampling.seed
-        rest = json.dumps({"sampling_params": parameters, "rid": rid, "stream": True}).encode()
-        return b"".join((b'{"input_ids":', *ids.json_parts(), b",", rest[1:]))  # megabytes: copied once
+        fields: dict[str, Any] = {"sampling_params": parameters, "rid": rid, "stream": True}
+        if self._marks is not None and self._marks.length(ids) is not None:
+            fields["require_reasoning"] = True  # counts the thinking, and a constraint begins behind it
+        headers = self._add_options(fields, parameters, options) if options is not NO_OPTIONS else None
+        rest = json.dumps(fields).encode()
+        return b"".join((b'{"input_ids":', *ids.json_parts(), b",", rest[1:])), headers  # megabytes: copied once
+
+    def _add_options(
+        self, fields: dict[str, Any], parameters: dict[str, Any], options: RequestOptions
+    ) -> Mapping[str, str] | None:
+        features, headers = self._facts.features, None
+        if options.priority is not None and Feature.PRIORITY in features:
+            fields["priority"] = self._priority_sign * options.priority
+        if options.images:
+            from runtime.models.pictures import data_url
+
+            fields["image_data"] = [data_url(image) for image in options.images]
+        if options.constrain_to and Feature.CONSTRAINED in features:
+            parameters["structural_tag"] = self._tag_for(options.constrain_to)
+        if options.routing_key is not None:
+            if Feature.ROUTING in features:
+                fields["routing_key"] = options.routing_key
+                headers = {ROUTING_HEADER: quote(options.routing_key, safe=":;@!$()*+,=/ ")}
+            if Feature.SESSIONS in features:
+                fields["session_id"] = options.routing_key
+                self._sessions[options.routing_key] = None
+                while len(self._sessions) > _MOST_SESSIONS:
+                    del self._sessions[next(iter(self._sessions))]
+        return headers
+
+    def _tag_for(self, specs: tuple[Mapping[str, Any], ...]) -> str:
+        """The structural tag; a run asks with the same specs again and again."""
+        if self._tag is None or self._tag[0] is not specs:
+            from runtime.models.structural_tag import structural_tag
+
+            self._tag = (specs, structural_tag(specs))
+        return self._tag[1]
+
+    def _may_have_changed(self) -> bool:
+        if self._in_doubt:
+            return True
+        if not self._heard or self._transport.resting:
+            return False
+        return asyncio.get_running_loop().time() - self._heard > SILENCE_BEFORE_DOUBT
+
+    async def _check_identity(self, expected: Identity) -> None:
+        """Raises `ModelChanged` when another model is served now, `ModelUnreachable` when none is."""
+        try:
+            response = await self._transport.send("GET", "/model_info")
+            data = await response.read()
+            await response.close()
+        except TransportError as error:
+            raise unreachable(self._url, error) from error
+        self._in_doubt = False
+        try:
+            found = identity_of(json.loads(data)) if response.status == 200 else expected
+        except (ValueError, TypeError, AttributeError):
+            return  # what can't be read tells nothing; the request itself will show whether the server is there
+        if found != expected:
+            self._in_doubt = True
+            raise ModelChanged(
+                f"{self._url} serves {found} now; it was {expected} when this run began. Serve that model again "
+                "and resume the run, or begin a new one."
+            )
 
     def _lost(self, error: TransportError, response: Response | None, count: int) -> ModelError:
         if isinstance(error, IdleError):
@@ -153,187 +254,15 @@ class SGLangModel:
             return unreachable(self._url, error)
         return StreamCut(f"The connection to {self._url} broke after {count} tokens ({error}).")
 
-    async def _abort(self, rid: str) -> None:
-        """Tell the server that nobody waits any more; a server that can't be told notices by itself later."""
+    async def _tell(self, path: str, message: Mapping[str, str]) -> None:
+        """Say that nobody needs something any more; a server that can't be told notices by itself later."""
         try:
             async with asyncio.timeout(ABORT_SECONDS):
-                response = await self._transport.send("POST", "/abort_request", json.dumps({"rid": rid}).encode())
+                response = await self._transport.send("POST", path, json.dumps(message).encode())
                 await response.read()
                 await response.close()
         except (TimeoutError, TransportError):
             pass
-
-
-class _Decoder:
-    """Turns the events of one `/generate` stream into the ids that are new, and their end into a finish."""
-
-    def __init__(self, url: str, end: int, stops: Sequence[int]) -> None:
-        self.count = 0  # ids handed out
-        self.ended = False  # the server has said that the request is over
-        self.error: ModelError | None = None  # what came behind the last chunk
-        self._last = -1  # the last of them
-        self._url = url
-        self._end = end
-        self._stops = stops
-        self._cumulative = False
-
-    def feed(self, events: list[bytes]) -> Chunk | None:
-        """One chunk for all the events of a read. None: nothing new. Sets `error` when the stream is broken."""
-        if events and events[-1] == _DONE:
-            events.pop()
-        if len(events) > 1:
-            events = self._needed(events)
-        new: list[int] = []
-        usage = Usage()
-        try:
-            for data in events:
-                ids, finish, usage = self._read(data)
-                new += ids
-                if finish is not None:
-                    self.ended = True
-                    return Chunk(tuple(self._ended(new, finish)), self._finish(finish), usage)
-        except ModelError as error:
-            self.error = error
-        return Chunk(tuple(new), None, usage) if new else None
-
-    def _needed(self, events: list[bytes]) -> list[bytes]:
-        """The events of a read without those whose ids a later one repeats; broken ones stay to be reported."""
-        try:
-            last = json.loads(events[-1].decode())
-            whole = len(last["output_ids"]) >= last["meta_info"]["completion_tokens"]
-        except (ValueError, KeyError, TypeError):
-            return events[-2:] if self._cumulative else events
-        return events[-1:] if whole else events
-
-    def _read(self, data: bytes) -> tuple[list[int], dict[str, Any] | None, Usage]:
-        event = self._parse(data)
-        try:
-            meta = event["meta_info"]
-            total = meta["completion_tokens"]
-            usage = Usage(meta["prompt_tokens"], meta.get("cached_tokens") or 0, total)
-            return self._new_ids(event["output_ids"], total), meta["finish_reason"], usage
-        except (KeyError, TypeError, AttributeError) as error:
-            self._no_protocol(data, error)
-
-    def _parse(self, data: bytes) -> dict[str, Any]:
-        try:
-            event = json.loads(data.decode())
-        except ValueError as error:
-            self._no_protocol(data, error)
-        if not isinstance(event, dict):
-            self._no_protocol(data, None)
-        if "error" in event:
-            self.ended = True
-            status = event["error"].get("code") if isinstance(event["error"], dict) else None
-            raise refusal(self._url, status if isinstance(status, int) else 400, _message(event))
-        return event
-
-    def _new_ids(self, ids: list[int], total: int) -> list[int]:
-        """The ids not handed out yet. `total` counts all that were written, in either way of streaming.
-
-        A cumulative event may already hold more than `total`; an incremental one may repeat its last id at an
-        abort.
-        """
-        known = self.count
-        if known == 0:
-            new = ids
-        elif len(ids) >= total or self._cumulative:
-            self._cumulative = True
-            new = ids[known:]
-        elif known + len(ids) >= total:
-            new = ids[known + len(ids) - total :]
-        else:
-            raise StreamCut(f"{self._url} left out {total - known - len(ids)} tokens of the stream.")
-        self.count = known + len(new)
-        if new:
-            self._last = new[-1]
-        return new
-
-    def _finish(self, finish: dict[str, Any]) -> FinishReason:
-        status = finish.get("status_code")
-        if finish["type"] == "abort" and isinstance(status, int) and status >= 400:
-            raise refusal(self._url, status, str(finish.get("message")))
-        return FinishReason(finish["type"])
-
-    def _ended(self, new: list[int], finish: dict[str, Any]) -> list[int]:
-        """The last ids, with `<|im_end|>` as the end of a turn that was stopped."""
-        if finish["type"] != "stop" or self._last == self._end:
-            return new
-        return [*(new[:-1] if new and new[-1] in self._stops else new), self._end]
-
-    def _no_protocol(self, data: bytes, error: Exception | None) -> NoReturn:
-        shown = data[:200].decode(errors="replace")
-        raise ModelRefused(
-            f"{self._url} doesn't answer /generate as SGLang does: {shown!r}. Check that the URL is that of an "
-            "SGLang server of version 0.5 or later, and that nothing in between changes the stream."
-        ) from error
-
-
-def unreachable(url: str, error: Exception) -> ModelUnreachable:
-    return ModelUnreachable(
-        f"No answer from {url} ({error}). Check that the server runs there and that this machine may "
-        "reach it, or name another model."
-    )
-
-
-def refusal(url: str, status: int, message: str, retry_after: float | None = None) -> ModelError:
-    """The named error for an HTTP status of 300 or more and the server's own words."""
-    said = f"{url} answered {status}: {message}"
-    if status in (429, 503):
-        return ModelBusy(f"{said}. It is busy; try again later.", retry_after)
-    if status >= 500:
-        return ModelFailed(f"{said}. The server failed; its log says why.")
-    if any(words in message for words in _CONTEXT_WORDS):
-        return ContextExceeded(f"{said}. Shorten the conversation or serve the model with a longer context.")
-    if status < 400:
-        return ModelRefused(f"{said}. It redirects; give the URL that it points to.")
-    return ModelRefused(f"{said}. The same request would be refused again.")
-
-
-async def _refusal(url: str, response: Response) -> ModelError:
-    body = await response.read()
-    try:
-        message = _message(json.loads(body))
-    except ValueError:
-        message = body[:500].decode(errors="replace").strip() or response.headers.get("location", "no message")
-    try:
-        retry_after = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        retry_after = None
-    return refusal(url, response.status, message, retry_after)
-
-
-async def _chunks(response: Response, decoder: _Decoder) -> AsyncGenerator[Chunk, None]:
-    """The chunks of one answer; ends with its finish, or where the stream does."""
-    reader = SSEReader()
-    received = response.chunks()
-    async for data in received:
-        chunk = decoder.feed(reader.feed(data))
-        if chunk is not None:
-            if chunk.finish is not None:
-                await _read_rest(received)
-            yield chunk
-            if chunk.finish is not None:
-                return
-        if decoder.error is not None:
-            raise decoder.error
-
-
-async def _read_rest(received: AsyncIterator[bytes]) -> None:
-    """Read behind the finish, so that the connection can be used again. The answer is whole either way."""
-    try:
-        async with asyncio.timeout(ABORT_SECONDS):
-            async for _ in received:
-                pass
-    except (TimeoutError, TransportError):
-        pass
-
-
-def _message(body: Any) -> str:
-    """The server's own words in any of the shapes that SGLang, FastAPI and proxies give them."""
-    while isinstance(body, dict):
-        body = next((body[key] for key in ("error", "message", "detail") if key in body), json.dumps(body)[:500])
-    return str(body).rstrip(".")
 
 
 def _special(tokenizer: Tokenizer, text: str) -> list[int]:

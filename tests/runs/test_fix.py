@@ -40,7 +40,7 @@ def test_every_prompt_is_the_last_one_and_something_new(place: Place) -> None:
     usages = [data["usage"] for data in done.of_type("turn")]
     assert len(usages) == 6
     for before, after in itertools.pairwise(usages):
-        assert after["cached"] == before["prompt"] + before["completion"]
+        assert after["cached"] == before["prompt"] + before["completion"] - 1  # nobody computed the last token
 
 
 def test_a_branch_and_the_work_tree_on_request(place: Place) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from runtime.ids import Ids
 from runtime.models.script_file import FaultKind
 from runtime.models.scripted import Dialect, ScriptedServer
 from runtime.models.scripted_delivery import Outcome
+from runtime.models.scripted_sglang import IMAGE_TOKENS
 from runtime.qwen_bpe import qwen_tokenizer
 from tests.runtime.models.helpers import Answer, answered, encoded, http, prompt
 
@@ -161,7 +163,7 @@ async def test_cached_tokens_of_an_append_only_conversation() -> None:
         for _ in range(6):
             answer = (await generate(server, ids, stream=False)).json()
             assert answer["meta_info"]["cached_tokens"] == known
-            known = len(ids) + len(answer["output_ids"])
+            known = len(ids) + len(answer["output_ids"]) - 1  # the last token written was never computed
             ids = answered(ids, answer["output_ids"])
 
 
@@ -187,7 +189,32 @@ async def test_only_what_was_written_is_cached_after_a_cut() -> None:
         whole = turn_ids("one two three four")
         answer = await generate(server, answered(prompt(), whole), stream=True)
     assert answer.status == 410
-    assert server.engine.cache.shared(list(prompt()) + whole) == len(prompt()) + 2
+    assert server.engine.cache.hit(list(prompt()) + whole).tokens == len(prompt()) + 1
+
+
+@pytest.mark.parametrize(
+    ("cache", "again", "next_turn", "fork"),
+    [
+        ({"strategy": "tokens"}, 299, 319, 310),
+        ({"strategy": "no_buffer"}, 0, 319, 300),
+        ({"strategy": "extra_buffer", "decode_interval": 64}, 256, 256, 256),
+        ({"strategy": "extra_buffer", "prefill_grid": 16, "decode_interval": 16}, 288, 304, 304),
+    ],
+)
+async def test_the_cache_keeps_states_as_the_script_says(
+    cache: dict[str, Any], again: int, next_turn: int, fork: int
+) -> None:
+    """The rules themselves are tested in `test_prefix_rules.py`; here, that requests go through them."""
+    script = {"cache": cache, "after": "repeat_last", "turns": [{"text": " a" * 19}]}
+    first = Ids([*[7] * (300 - len(prompt())), *prompt()])
+    async with ScriptedServer(script) as server:
+        turn = (await generate(server, first)).json()["output_ids"]
+        assert (len(first), len(turn)) == (300, 20)
+        counts = [
+            (await generate(server, ids)).json()["meta_info"]["cached_tokens"]
+            for ids in (first, answered(first, turn), answered(first, turn[:10]))
+        ]
+    assert counts == [again, next_turn, fork]
 
 
 async def test_flush_cache() -> None:
@@ -405,3 +432,48 @@ async def test_a_chat_host_serves_no_token_ids() -> None:
         assert "/v1/chat/completions /v1/models are" in answer.json()["error"]["message"]
         chat = await http(server.url, "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})
         assert chat.status == 200
+
+
+async def test_pictures_are_counted_and_must_fit_their_pads() -> None:
+    picture = "data:image/png;base64,AAAA"
+    shown = prompt("See <|vision_start|><|image_pad|><|vision_end|>.")
+    async with ScriptedServer([{"text": "one"}]) as server:
+        answer = await generate(server, shown, image_data=[picture])
+        refused = await generate(server, shown, image_data=[picture] * 2)
+    assert answer.json()["meta_info"]["prompt_tokens"] == len(shown) + IMAGE_TOKENS - 1
+    assert refused.status == 400
+
+
+async def test_thinking_is_counted_where_it_is_asked_for() -> None:
+    async with ScriptedServer([{"reasoning": "Well.", "content": "Done."}]) as server:
+        asked = (await generate(server, prompt(), require_reasoning=True)).json()
+        plain = (await generate(server, prompt())).json()
+    thinking = asked["output_ids"].index(248069) + 1
+    assert asked["meta_info"]["reasoning_tokens"] == thinking
+    assert plain["meta_info"]["reasoning_tokens"] == 0
+
+
+ABORTED = {"type": "abort", "status_code": 503, "message": "The request queue is full."}
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+async def test_the_scheduler_gives_a_request_up_as_sglang_does(incremental: bool) -> None:
+    fault = {"kind": "abort", "tokens": 2, "message": "The request queue is full.", "times": 2}
+    async with ScriptedServer([{"text": "one two three", "faults": [fault]}], incremental=incremental) as server:
+        answer = await generate(server, prompt(), stream=True)
+        whole = await generate(server, prompt())
+        chat = await http(server.url, "/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})
+    event = Answer(200, {}, answer.events()[-2].encode(), True).json()
+    assert event["meta_info"]["finish_reason"] == ABORTED
+    assert event["output_ids"] == turn_ids("one two three")[1 if incremental else 0 : 2]
+    assert "prompt_tokens" not in event["meta_info"]
+    assert (whole.status, chat.status) == (503, 200)
+
+
+async def test_a_server_without_grammars_refuses_a_tag() -> None:
+    async with ScriptedServer([{"text": "one"}], info={"grammar_backend": "none"}) as server:
+        assert (await http(server.url, "/server_info")).json()["grammar_backend"] == "none"
+        answer = await generate(server, prompt(), stream=True, sampling_params={"structural_tag": "{}"})
+    event = Answer(200, {}, answer.events()[0].encode(), True).json()
+    assert event["meta_info"]["finish_reason"]["status_code"] == 400
+    assert event["output_ids"] == [0]

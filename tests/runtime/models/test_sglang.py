@@ -99,6 +99,7 @@ async def test_what_is_asked() -> None:
     assert request.body == {
         "rid": request.rid,
         "stream": True,
+        "require_reasoning": True,
         "sampling_params": {
             "temperature": 0.5,
             "top_p": 0.8,
