@@ -8,6 +8,7 @@ from cli.lazy import Entry, LazyGroup
 
 COMMANDS: dict[str, Entry] = {
     "script": ("cli.model_script", "script", "Serve the turns in a file as if a model wrote them."),
+    "check": ("cli.model_check", "check", "See what a model server does, by a few short requests."),
 }
 
 
