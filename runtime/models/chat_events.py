@@ -1,0 +1,139 @@
+"""The events of a streamed chat answer, in the shapes that hosts give them, as what is new in each.
+
+Left out: ids (`chat_turn`), and calls out of their fragments (`chat_calls`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from runtime.models.base import FinishReason, ModelError, ModelFailed, ModelRefused, StreamCut, Usage
+from runtime.models.chat_calls import whole_calls
+from runtime.models.chat_errors import Host, error_of
+
+DONE: Final = b"[DONE]"
+_LENGTH: Final = frozenset({"length", "max_tokens", "model_length"})
+_FILTERED: Final = frozenset({"content_filter", "safety", "sensitive"})
+_FAILED: Final = frozenset({"error", "insufficient_system_resource"})
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one event adds to the answer."""
+
+    reasoning: str = ""
+    content: str = ""
+    calls: list[Any] = field(default_factory=list)  # fragments
+    finish: FinishReason | None = None
+    usage: Usage | None = None
+
+
+class EventReader:
+    """Reads the events of one answer. `begun`: something of an answer has come."""
+
+    def __init__(self, host: Host) -> None:
+        self.begun = False
+        self._host = host
+
+    def read(self, data: bytes) -> Said:
+        """Raises a ModelError: the host's own, or one for what is no event of this protocol."""
+        try:
+            event = json.loads(data)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict):
+            if self.begun:  # a broken event inside of a good stream comes from what lies in between
+                raise StreamCut(f"{self._host.url} sent an event that can't be read: {data[:80]!r}.")
+            raise self._host.no_protocol(data)
+        if event.get("error"):
+            raise error_of(self._host, event["error"])
+        choices = event.get("choices")
+        if not isinstance(choices, list):
+            if "usage" not in event and not self.begun:
+                raise self._host.no_protocol(data)
+            choices = []
+        choice = choices[0] if choices and isinstance(choices[0], dict) else {}
+        if choice.get("error"):
+            raise error_of(self._host, choice["error"])
+        self.begun = True
+        return self._said(choice, usage_of(event.get("usage") or choice.get("usage")))
+
+    def _said(self, choice: Mapping[str, Any], usage: Usage | None) -> Said:
+        streamed = isinstance(choice.get("delta"), dict)
+        delta = choice["delta"] if streamed else choice.get("message")
+        delta = delta if isinstance(delta, dict) else {}
+        calls = delta.get("tool_calls")
+        calls = calls if isinstance(calls, list) else []
+        return Said(
+            reasoning=_reasoning(delta),
+            content=_text(delta.get("content")),
+            calls=calls if streamed else whole_calls(calls),
+            finish=self._finish(choice.get("finish_reason")),
+            usage=usage,
+        )
+
+    def _finish(self, reason: object) -> FinishReason | None:
+        if not reason:
+            return None
+        if reason in _LENGTH:
+            return FinishReason.LENGTH
+        if reason == "abort":
+            return FinishReason.ABORT
+        if reason in _FILTERED or reason in _FAILED:
+            raise self._ended_badly(str(reason))
+        return FinishReason.STOP  # stop, tool_calls, function_call, and the names that hosts have for them
+
+    def _ended_badly(self, reason: str) -> ModelError:
+        if reason in _FAILED:
+            return ModelFailed(f"{self._host.url} gave up in mid-turn ({reason}); another try may help.")
+        return ModelRefused(
+            f"{self._host.url} stopped the turn by its content filter ({reason}). The same conversation would be "
+            "stopped again; go on with another host (`agent resume RUN --model ...`)."
+        )
+
+
+def usage_of(usage: object) -> Usage | None:
+    """Token counts and cost as the host states them; None where it states none."""
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    of_prompt, of_completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    cached = _count(of_prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens", "cached_tokens")
+    reasoning = _count(of_completion, "reasoning_tokens") or _count(usage, "reasoning_tokens")
+    cost = usage.get("cost")
+    known = isinstance(cost, int | float) and not isinstance(cost, bool)
+    return Usage(
+        prompt_tokens=prompt,
+        cached_tokens=min(cached, prompt),
+        completion_tokens=completion,
+        reasoning_tokens=min(reasoning, completion),
+        cost=float(cost) if known else None,
+    )
+
+
+def _count(owner: object, *names: str) -> int:
+    for name in names if isinstance(owner, Mapping) else ():
+        value = owner.get(name)  # type: ignore[union-attr]
+        if isinstance(value, int) and value > 0:
+            return value
+    return 0
+
+
+def _reasoning(delta: Mapping[str, Any]) -> str:
+    """Thinking under the first name that has any; hosts that use several say the same under each."""
+    for name in ("reasoning_content", "reasoning"):
+        if text := _text(delta.get(name)):
+            return text
+    details = delta.get("reasoning_details")
+    parts = [part for part in details if isinstance(part, dict)] if isinstance(details, list) else []
+    return "".join(str(part.get("text") or part.get("summary") or "") for part in parts)
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
