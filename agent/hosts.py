@@ -20,13 +20,7 @@ if TYPE_CHECKING:
     from runtime.models.retry import Retry
 
 INSTRUCT = "instruct"  # the preset that doesn't think
-
-_PRESETS = {
-    "coding": Sampling(),
-    "thinking": Sampling(temperature=1.0),
-    INSTRUCT: Sampling(temperature=0.7, top_p=0.8, presence_penalty=1.5),
-}
-"""For models that the catalog doesn't know: Qwen3.6's own."""
+_FAMILY = "Qwen3.6-35B-A3B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,12 @@ def sampling_for(wish: Generation, name: str) -> Sampling:
 
 
 def _preset(preset: str, name: str) -> Sampling:
-    return _PRESETS[preset]
+    """From the model's card; for a model that the catalog doesn't know, those of Qwen3.6."""
+    from runtime.catalog import Preset, find
+
+    card = find(name) or find(_FAMILY)
+    assert card is not None
+    return card.sampling(Preset(preset))
 
 
 def _settled(log: EventLog, target: str) -> Sampling | None:
