@@ -11,13 +11,12 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from runtime.models.base import (
     NO_OPTIONS,
     Chunk,
-    FinishReason,
     HostFacts,
     Model,
     ModelBusy,
@@ -27,8 +26,8 @@ from runtime.models.base import (
     RequestOptions,
     Sampling,
     StreamCut,
-    Usage,
 )
+from runtime.models.continued import ContinuedTurn
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
@@ -57,6 +56,7 @@ class Retry:
     error: ModelError
     delay: float  # seconds until then
     kept: int  # tokens of the turn that stay
+    dropped: int = 0  # tokens of the turn that were written and given up
 
 
 def with_retries(
@@ -71,7 +71,6 @@ class _RetryingModel:
         self._model = model
         self._policy = policy
         self._on_retry = on_retry
-        self._end = model.tokenizer.special("<|im_end|>")
 
     @property
     def name(self) -> str:
@@ -95,7 +94,7 @@ class _RetryingModel:
     async def stream(
         self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
     ) -> AsyncGenerator[Chunk, None]:
-        turn = _Turn(ids, sampling, self._end)
+        turn = ContinuedTurn(self._model, ids, sampling)
         budget = _Patience(self._policy)
         while True:
             try:
@@ -111,50 +110,13 @@ class _RetryingModel:
             except RETRIED as error:
                 last = turn.finished()
                 if last is None:
+                    turn.next_request()
                     delay = budget.delay(error)
                     self._on_retry(Retry(request_id, budget.used, error, delay, len(turn.received)))
                     await asyncio.sleep(delay)
             if last is not None:
                 yield last
                 return
-
-
-class _Turn:
-    """What has come of one turn, over all tries."""
-
-    def __init__(self, ids: Ids, sampling: Sampling, end: int) -> None:
-        self.received: list[int] = []
-        self._ids = ids
-        self._sampling = sampling
-        self._end = end
-        self._first: Usage | None = None
-
-    def prompt(self) -> Ids:
-        return self._ids.extended(self.received) if self.received else self._ids
-
-    def sampling(self) -> Sampling:
-        left = self._sampling.max_new_tokens - len(self.received)
-        return replace(self._sampling, max_new_tokens=left) if self.received else self._sampling
-
-    def take(self, chunk: Chunk) -> Chunk:
-        """The chunk with the usage of the whole turn: what the first try found cached, all that was written."""
-        if self._first is None and chunk.usage.prompt_tokens:
-            self._first = chunk.usage
-        self.received += chunk.ids
-        return Chunk(chunk.ids, chunk.finish, self._usage(chunk.usage))
-
-    def finished(self) -> Chunk | None:
-        """The end of a turn of which only the finish reason was lost."""
-        if self.received and self.received[-1] == self._end:
-            return Chunk((), FinishReason.STOP, self._usage(Usage()))
-        if len(self.received) >= self._sampling.max_new_tokens:
-            return Chunk((), FinishReason.LENGTH, self._usage(Usage()))
-        return None
-
-    def _usage(self, latest: Usage) -> Usage:
-        prompt = len(self._ids)
-        first = self._first or Usage(prompt, min(latest.cached_tokens, prompt))
-        return Usage(first.prompt_tokens, first.cached_tokens, len(self.received))
 
 
 class _Patience:

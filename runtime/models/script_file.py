@@ -66,6 +66,7 @@ class ScriptTurn:
     repeat: int = 1
     ends_by_length: bool = False
     usage: Mapping[str, int] = field(default_factory=dict)
+    when_closed: str | None = None  # what comes behind a `</think>` that somebody else wrote into the open turn
     expect: tuple[str, ...] = ()  # must occur in the prompt
     expect_new: tuple[str, ...] = ()  # must occur behind the model's previous turn
     faults: tuple[Fault, ...] = ()
@@ -200,6 +201,7 @@ def _turn(value: Any, where: str) -> ScriptTurn:
         repeat=fields.integer("repeat", 1, least=1),
         ends_by_length=fields.choice("finish", _Finish, _Finish.STOP) is _Finish.LENGTH,
         usage=_usage(fields.mapping("usage"), f"{where}.usage"),
+        when_closed=fields.text("when_closed", "") if fields.has("when_closed") else None,
         expect=fields.texts("expect"),
         expect_new=fields.texts("expect_new"),
         faults=tuple(_fault(item, f"{where}.faults[{n}]") for n, item in enumerate(fields.items("faults"))),

@@ -64,6 +64,7 @@ class ScriptEngine:
         self.tokenizer = tokenizer
         self.cache = ServerCache(script.cache, script.pool_tokens, script.pool_states)
         self.end = tokenizer.special("<|im_end|>")
+        self._think_end = tokenizer.special("</think>")
         opening = "<|im_start|>assistant"
         self._opening = tokenizer.encode_with_specials(opening)
         self._user = tokenizer.encode_with_specials("<|im_start|>user\n")
@@ -111,15 +112,7 @@ class ScriptEngine:
         number, conversation = self._conversation(prompt, first_user)
         turn = _pick(conversation, prompt.turns)
         self._check_expected(turn, prompt)
-        whole = self._turn_tokens(turn, prompt.thinking)
-        done = len(prompt.partial)
-        if whole.ids[:done] != tuple(prompt.partial):
-            raise HttpError(
-                409,
-                f"The prompt ends inside a turn of the model, and what is there isn't how turn {prompt.turns} of "
-                "the script begins. Send the turn's ids as they came.",
-            )
-        tokens = TurnTokens(whole.ids[done:], whole.pieces[done:])
+        tokens = self._rest(turn, prompt)
         finish: dict[str, Any] = {"type": "stop", "matched": self.end}
         if len(tokens.ids) > max_new_tokens or turn.ends_by_length:
             tokens, finish = _cut(tokens, max_new_tokens)
@@ -136,6 +129,20 @@ class ScriptEngine:
             prompt_tokens=turn.usage.get("prompt_tokens", len(prompt.ids)),
             cached_tokens=turn.usage.get("cached_tokens", hit.tokens),
         )
+
+    def _rest(self, turn: ScriptTurn, prompt: Prompt) -> TurnTokens:
+        """The turn without what the prompt holds of it. Raises `HttpError` 409 when that isn't how it begins."""
+        partial, whole = tuple(prompt.partial), self._turn_tokens(turn, prompt.thinking)
+        if whole.ids[: len(partial)] != partial and turn.when_closed is not None and self._think_end in partial:
+            partial = partial[partial.index(self._think_end) + 1 :]
+            whole = self._turn_tokens(ScriptTurn(text="\n\n" + turn.when_closed), True)
+        if whole.ids[: len(partial)] != partial:
+            raise HttpError(
+                409,
+                f"The prompt ends inside a turn of the model, and what is there isn't how turn {prompt.turns} of "
+                "the script begins. Send the turn's ids as they came.",
+            )
+        return TurnTokens(whole.ids[len(partial) :], whole.pieces[len(partial) :])
 
     def remember(self, prompt: Prompt, written: Sequence[int]) -> None:
         """Take the output into the prefix cache, as far as it was written."""

@@ -36,6 +36,7 @@ async def ask(
     received: list[int] = []
     last = Chunk(())
     async for chunk in model.stream(ids, sampling or Sampling(), request_id=request_id):
+        assert last.finish is None, "something came behind the finish"
         received += chunk.ids
         last = chunk
     return received, last

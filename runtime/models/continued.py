@@ -1,0 +1,98 @@
+"""One turn that is written over several requests: what has come of it, and how the next request goes on behind it.
+
+Used by the models that ask again: after a cut (`retry`), behind a spent budget (`thinking`), without a constraint
+(`constrained`). Left out: when and why to ask again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from runtime.models.base import Chunk, FinishReason, Model, Sampling, Usage
+
+if TYPE_CHECKING:
+    from runtime.ids import Ids
+
+
+class ContinuedTurn:
+    """The ids of a turn so far, and the usage of all the requests that it took.
+
+    The prompt's counts are those of the first request, since the others find cached what it computed. What was
+    written is counted here; thinking, and cost where a host says it, are added up.
+    """
+
+    def __init__(self, model: Model, ids: Ids, sampling: Sampling) -> None:
+        self.received: list[int] = []
+        self._ids = ids
+        self._sampling = sampling
+        self._end = model.tokenizer.special("<|im_end|>")
+        self._limit = min(sampling.max_new_tokens, model.context_length - len(ids))
+        self._first: Usage | None = None
+        self._before = Usage()  # what the requests that are over have used
+        self._latest = Usage()
+
+    @property
+    def left(self) -> int:
+        """Tokens that the turn may still have."""
+        return self._limit - len(self.received)
+
+    def prompt(self) -> Ids:
+        """The prompt of the next request."""
+        return self._ids.extended(self.received) if self.received else self._ids
+
+    def sampling(self) -> Sampling:
+        """The sampling of the next request."""
+        if not self.received:
+            return self._sampling
+        return replace(self._sampling, max_new_tokens=self._sampling.max_new_tokens - len(self.received))
+
+    def next_request(self) -> None:
+        """From here on chunks come from another request."""
+        self._before, self._latest = self._sum(), Usage()
+
+    def take(self, chunk: Chunk) -> Chunk:
+        """The chunk with the usage of the whole turn. What isn't taken doesn't count as written."""
+        usage = chunk.usage
+        if usage.prompt_tokens:
+            self._first = self._first or usage
+            self._latest = usage
+        self.received += chunk.ids
+        return Chunk(chunk.ids, chunk.finish, self.usage())
+
+    def add(self, ids: Iterable[int], finish: FinishReason | None = None) -> Chunk:
+        """A chunk of ids that no request wrote."""
+        added = tuple(ids)
+        self.received += added
+        return Chunk(added, finish, self.usage())
+
+    def finished(self) -> Chunk | None:
+        """The end of a turn of which only the finish reason is missing."""
+        if self.received and self.received[-1] == self._end:
+            return self.add((), FinishReason.STOP)
+        if self.left <= 0:
+            return self.add((), FinishReason.LENGTH)
+        return None
+
+    def usage(self) -> Usage:
+        """Of all requests together."""
+        prompt = len(self._ids)
+        first = self._first or Usage(prompt)
+        total = self._sum()
+        return Usage(
+            first.prompt_tokens,
+            first.cached_tokens,
+            len(self.received),
+            total.reasoning_tokens,
+            first.fetched_tokens,
+            total.cost,
+        )
+
+    def _sum(self) -> Usage:
+        before, latest = self._before, self._latest
+        costs = [usage.cost for usage in (before, latest) if usage.cost is not None]
+        return Usage(
+            reasoning_tokens=before.reasoning_tokens + latest.reasoning_tokens,
+            cost=sum(costs) if costs else None,
+        )
