@@ -96,11 +96,13 @@ class ServerCache:
 
     def finish(self, prompt: Sequence[int] | Key, written: Sequence[int]) -> None:
         """A request has ended after it wrote these tokens, of which the last was never computed."""
-        if not written:
-            return
-        prompt_key = _key(prompt)
-        key = Key(prompt_key + key_of(written))
-        prompt_length, computed = _length(prompt_key), _length(key) - 1
+        if written:
+            key = _key(prompt)
+            self.keep_written(Key(key + key_of(written[:-1])), _length(key))
+
+    def keep_written(self, key: Key, prompt_length: int) -> None:
+        """As `finish`, given all that was computed for the request as one key."""
+        computed = _length(key)
         match self.rules.strategy:
             case Strategy.EXTRA_BUFFER:
                 if (mark := computed // self.rules.marks * self.rules.marks) > prompt_length:
@@ -203,10 +205,11 @@ class PrefixModel:
         self._computed = PrefixTree()  # all that the host has computed for this run, whatever it kept
         self._last = 0  # tokens of the last request, its answer included
         self._requests = 0
+        self._asked = Key(b"")  # the last prompt: the same object is recognised as the same without being compared
 
     def expect(self, prompt: Sequence[int] | Key) -> Expected:
         """What a request for `prompt` should find."""
-        key = _key(prompt)
+        key = self._key(prompt)
         known, hit, length = self._computed.match(key).known, self._server.hit(key), _length(key)
         cacheable = min(known, length - 1)
         cached = hit.tokens if self._knows_rules else None
@@ -222,7 +225,7 @@ class PrefixModel:
         `prompt_tokens` is the host's count of the prompt. Where it isn't ours, because of pictures or because the
         host renders the prompt itself, nothing is foreseen.
         """
-        key = _key(prompt)
+        key = self._key(prompt)
         length, known = _length(key), self._computed.match(key).known
         ours = prompt_tokens in (None, 0, length)
         total = length if ours else int(prompt_tokens or 0)
@@ -241,15 +244,23 @@ class PrefixModel:
         prompt_tokens: int | None = None,
     ) -> PrefixUse:
         """A request has ended after it wrote these ids: account for it, and go on from there."""
-        key = _key(prompt)
+        key = self._key(prompt)
         use, hit = self.account(key, cached, prompt_tokens=prompt_tokens), self._server.hit(key)
         if use.cached is not None and use.prompt == _length(key) and use.cached != hit.tokens:
             hit = self._corrected(key, use.cached, hit)
         self._server.prefill(key, hit)
-        self._server.finish(key, written)
-        self._computed.insert(Key(key + key_of(written[:-1])))
-        self._last, self._requests = _length(key) + max(0, len(written) - 1), self._requests + 1
+        whole = Key(key + key_of(written[:-1])) if written else key
+        if written:
+            self._server.keep_written(whole, _length(key))
+        self._computed.insert(whole)
+        self._last, self._requests = _length(whole), self._requests + 1
         return use
+
+    def _key(self, prompt: Sequence[int] | Key) -> Key:
+        key = _key(prompt)
+        if key != self._asked:
+            self._asked = key
+        return self._asked
 
     def _reasons(self, total: int, seen: int, expected: int | None, cacheable: int, known: int) -> dict[Reason, int]:
         computed = total - seen

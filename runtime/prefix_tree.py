@@ -8,7 +8,8 @@ real server never evicts.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -39,6 +40,9 @@ class _Node:
         self.children: dict[bytes, _Node] = {}
 
 
+_Step = tuple[_Node, int]  # a node on the way, and how many bytes of the key there are up to its end
+
+
 class PrefixTree:
     """What was seen; `tokens` and `states` are how many it holds now, at most as many as it was made for."""
 
@@ -51,34 +55,36 @@ class PrefixTree:
     def clear(self) -> None:
         self._root = _Node(b"", 0)
         self.tokens = self.states = 0
+        self._walked, self._path = b"", list[_Step]()
 
     def match(self, key: Key, limit: int | None = None) -> Match:
         """What is there of the first `limit` tokens of a sequence, or of the whole. It counts as used."""
-        wanted = key if limit is None else key[: max(0, limit) * _WIDTH]
-        holder, state, known = None, 0, 0
-        for node, known, whole in self._walk(wanted):
-            if whole and node.state:
-                holder, state = node, known
-        if holder is not None:
-            holder.state_used = self._clock
-        return Match(known // _WIDTH, state // _WIDTH)
+        path, _, known = self._walk(key, len(key) if limit is None else max(0, limit) * _WIDTH)
+        if self.states:
+            for node, end in reversed(path):
+                if node.state:
+                    node.state_used = self._clock
+                    return Match(known // _WIDTH, end // _WIDTH)
+        return Match(known // _WIDTH, 0)
 
     def insert(self, key: Key, length: int | None = None, *, state: bool = False) -> int:
         """Remember the first `length` tokens, with a state at their end if one is kept there.
 
         Returns how many of them were known.
         """
-        wanted = key if length is None else key[: length * _WIDTH]
-        parent, known = self._root, 0
-        for node, reached, whole in self._walk(wanted):
-            parent = node if whole else self._split(parent, node, reached - known)
-            known = reached
-        if known < len(wanted):
-            child = _Node(wanted[known:], self._clock)
+        stop = len(key) if length is None else length * _WIDTH
+        path, partial, known = self._walk(key, stop)
+        parent, at = path[-1] if path else (self._root, 0)
+        if partial is not None:
+            parent = self._split(parent, partial, known - at)
+            path.append((parent, known))
+        if known < stop:
+            child = _Node(key[known:stop], self._clock)
             parent.children[child.edge[:_WIDTH]] = child
             self.tokens += len(child.edge) // _WIDTH
+            path.append((child, stop))
             parent = child
-        if state and wanted:
+        if state and stop:
             self.states += not parent.state
             parent.state, parent.state_used = True, self._clock
         self._evict()
@@ -86,24 +92,38 @@ class PrefixTree:
 
     def forget_states(self, key: Key, above: int) -> None:
         """Drop the states along a sequence that lie further than `above` tokens from its start."""
-        for node, at, whole in self._walk(key):
-            if node.state and whole and at > above * _WIDTH:
+        for node, end in self._walk(key, len(key))[0]:
+            if node.state and end > above * _WIDTH:
                 self._drop_state(node)
 
-    def _walk(self, key: bytes) -> Iterator[tuple[_Node, int, bool]]:
-        """Each node on the way, how many bytes of the key match up to there, and whether its edge does as a whole."""
+    def _walk(self, key: bytes, stop: int) -> tuple[list[_Step], _Node | None, int]:
+        """Over the first bytes: nodes whose edges match as a whole, the one below that matches in part, bytes matched.
+
+        Sequences mostly go on where the last one ended, so the walk begins where the last one's path leaves the key's.
+        """
         self._clock += 1
-        node, at = self._root, 0
-        while at < len(key):
+        path = self._common_path(key, stop)
+        self._walked, self._path = key, path
+        node, at = path[-1] if path else (self._root, 0)
+        partial = None
+        while at < stop:
             child = node.children.get(key[at : at + _WIDTH])
             if child is None:
-                return
-            child.used = self._clock
-            if not key.startswith(child.edge, at):
-                yield child, at + _common(child.edge, key, at), False
-                return
+                break
+            if not key.startswith(child.edge, at, stop):
+                partial, at = child, at + _common(child.edge, key, at, stop)
+                break
             node, at = child, at + len(child.edge)
-            yield node, at, True
+            node.used = self._clock
+            path.append((node, at))
+        (partial or node).used = self._clock  # what lies above is never evicted before it
+        return path, partial, at
+
+    def _common_path(self, key: bytes, stop: int) -> list[_Step]:
+        """As much of the last walk's path as is sure to be this key's too."""
+        path = self._path[: bisect_right(self._path, stop, key=lambda step: step[1])]
+        same = path and (key is self._walked or key.startswith(self._walked[: path[-1][1]]))
+        return path if same else []
 
     def _split(self, parent: _Node, lower: _Node, length: int) -> _Node:
         """Cut a node's edge in two. The state stays at its end, so the new upper part has none."""
@@ -136,6 +156,8 @@ class PrefixTree:
 
     def _drop(self, parent: _Node, leaf: _Node) -> None:
         del parent.children[leaf.edge[:_WIDTH]]
+        parent.used = max(parent.used, leaf.used)
+        self._path = []
         self.tokens -= len(leaf.edge) // _WIDTH
         self.states -= leaf.state
 
@@ -158,9 +180,9 @@ def key_of(ids: Iterable[int]) -> Key:
     return Key(ids.tobytes() if isinstance(ids, Ids) else array("i", ids).tobytes())
 
 
-def _common(edge: bytes, key: bytes, at: int) -> int:
+def _common(edge: bytes, key: bytes, at: int, stop: int) -> int:
     """Bytes in common, a multiple of the width; bisection, because a slice's comparison costs next to nothing."""
-    low, high = 0, min(len(edge), len(key) - at) // _WIDTH
+    low, high = 0, min(len(edge), stop - at) // _WIDTH
     while low < high:
         middle = (low + high + 1) // 2
         if key.startswith(edge[: middle * _WIDTH], at):

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.admission import (
@@ -52,6 +52,7 @@ TRAJECTORIES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(TRAJECTORIES)
 def test_all_come_in_their_order_and_together_they_fit(trajectories: list[tuple[int, int, int, bool]]) -> None:
     """Each: tokens, when it comes, how long it stays, and whether it is cancelled half way."""
@@ -86,6 +87,7 @@ def test_all_come_in_their_order_and_together_they_fit(trajectories: list[tuple[
         assert task.cancelled() <= trajectory[3]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 90), st.integers(0, 5), st.booleans()), max_size=8),
     st.none() | st.integers(50, 150),

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.prefix import CacheRules, PrefixModel, PrefixUse, Reason, ServerCache, Strategy, explain
@@ -50,6 +50,7 @@ TURNS = st.lists(st.tuples(st.integers(1, 900), st.integers(1, 900)), min_size=1
 
 
 @pytest.mark.parametrize("strategy", KNOWN)
+@settings(deadline=None)
 @given(turns=TURNS)
 def test_a_run_that_only_grows_is_foreseen_exactly(strategy: Strategy, turns: list[tuple[int, int]]) -> None:
     run = Run(RULES[strategy])
@@ -71,6 +72,7 @@ CHANGES = st.one_of(
 
 
 @pytest.mark.parametrize("strategy", KNOWN)
+@settings(deadline=None)
 @given(changes=st.lists(CHANGES, max_size=15))
 def test_every_token_has_one_reason(strategy: Strategy, changes: list[tuple[str, int, int]]) -> None:
     run = Run(RULES[strategy])

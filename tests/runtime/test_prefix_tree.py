@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.ids import Ids
@@ -24,6 +24,7 @@ def plain(ids: list[int], before: list[tuple[list[int], bool]]) -> Match:
     return Match(known, max(states, default=0))
 
 
+@settings(deadline=None)
 @given(SEQUENCES)
 def test_finds_the_longest_prefix_and_the_last_state(sequences: list[tuple[list[int], bool]]) -> None:
     tree = PrefixTree()
@@ -35,6 +36,7 @@ def test_finds_the_longest_prefix_and_the_last_state(sequences: list[tuple[list[
         assert tree.match(key).known == len(ids)
 
 
+@settings(deadline=None)
 @given(SEQUENCES)
 def test_counts_what_it_holds(sequences: list[tuple[list[int], bool]]) -> None:
     tree = PrefixTree()
@@ -44,6 +46,7 @@ def test_counts_what_it_holds(sequences: list[tuple[list[int], bool]]) -> None:
     assert tree.states == len({tuple(ids) for ids, state in sequences if state and ids})
 
 
+@settings(deadline=None)
 @given(SEQUENCES)
 def test_stays_within_its_bounds_and_claims_nothing_that_was_not_seen(sequences: list[tuple[list[int], bool]]) -> None:
     tree = PrefixTree(16, 3)
@@ -58,6 +61,7 @@ def test_stays_within_its_bounds_and_claims_nothing_that_was_not_seen(sequences:
     assert (tree.tokens, tree.states) == (0, 0)
 
 
+@settings(deadline=None)
 @given(SEQUENCES, st.lists(st.integers(0, 3), max_size=12), st.integers(0, 12))
 def test_states_behind_a_point_are_forgotten(
     sequences: list[tuple[list[int], bool]], ids: list[int], above: int
