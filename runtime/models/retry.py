@@ -130,7 +130,7 @@ class _Patience:
     def delay(self, error: ModelError) -> float:
         """Seconds to wait before the next try. Raises `error` when patience is at its end."""
         policy = self._policy
-        delay: float = min(policy.first_delay * 2.0**self.used, policy.longest_delay)
+        delay: float = min(policy.first_delay * 2.0 ** min(self.used, 60), policy.longest_delay)
         delay *= 1 + policy.jitter * random.uniform(-1, 1)  # noqa: S311  (no secret hangs on it)
         if isinstance(error, ModelBusy) and error.retry_after is not None:
             delay = max(delay, error.retry_after)

@@ -67,6 +67,7 @@ class ScriptTurn:
     ends_by_length: bool = False
     usage: Mapping[str, int] = field(default_factory=dict)
     when_closed: str | None = None  # what comes behind a `</think>` that somebody else wrote into the open turn
+    when_constrained: str | None = None  # what the model writes instead, under a structural tag
     expect: tuple[str, ...] = ()  # must occur in the prompt
     expect_new: tuple[str, ...] = ()  # must occur behind the model's previous turn
     faults: tuple[Fault, ...] = ()
@@ -202,6 +203,7 @@ def _turn(value: Any, where: str) -> ScriptTurn:
         ends_by_length=fields.choice("finish", _Finish, _Finish.STOP) is _Finish.LENGTH,
         usage=_usage(fields.mapping("usage"), f"{where}.usage"),
         when_closed=fields.text("when_closed", "") if fields.has("when_closed") else None,
+        when_constrained=fields.text("when_constrained", "") if fields.has("when_constrained") else None,
         expect=fields.texts("expect"),
         expect_new=fields.texts("expect_new"),
         faults=tuple(_fault(item, f"{where}.faults[{n}]") for n, item in enumerate(fields.items("faults"))),

@@ -106,13 +106,15 @@ class ScriptEngine:
             return self.tokenizer.decode(rest[: rest.index(self.end)] if self.end in rest else rest)
         return self.tokenizer.decode(list(ids))
 
-    def answer(self, prompt: Prompt, max_new_tokens: int, *, first_user: str | None = None) -> Answer:
+    def answer(
+        self, prompt: Prompt, max_new_tokens: int, *, first_user: str | None = None, constrained: bool = False
+    ) -> Answer:
         """The answer to a prompt. Raises `HttpError`: 400 too long, 409 unexpected, 410 after the end."""
         self._check_length(len(prompt.ids), max_new_tokens)
         number, conversation = self._conversation(prompt, first_user)
         turn = _pick(conversation, prompt.turns)
         self._check_expected(turn, prompt)
-        tokens = self._rest(turn, prompt)
+        tokens = self._rest(turn, prompt, constrained)
         finish: dict[str, Any] = {"type": "stop", "matched": self.end}
         if len(tokens.ids) > max_new_tokens or turn.ends_by_length:
             tokens, finish = _cut(tokens, max_new_tokens)
@@ -130,9 +132,11 @@ class ScriptEngine:
             cached_tokens=turn.usage.get("cached_tokens", hit.tokens),
         )
 
-    def _rest(self, turn: ScriptTurn, prompt: Prompt) -> TurnTokens:
+    def _rest(self, turn: ScriptTurn, prompt: Prompt, constrained: bool) -> TurnTokens:
         """The turn without what the prompt holds of it. Raises `HttpError` 409 when that isn't how it begins."""
         partial, whole = tuple(prompt.partial), self._turn_tokens(turn, prompt.thinking)
+        if constrained and turn.when_constrained is not None:
+            whole = self._turn_tokens(ScriptTurn(text=turn.when_constrained), prompt.thinking)
         if whole.ids[: len(partial)] != partial and turn.when_closed is not None and self._think_end in partial:
             partial = partial[partial.index(self._think_end) + 1 :]
             whole = self._turn_tokens(ScriptTurn(text="\n\n" + turn.when_closed), True)

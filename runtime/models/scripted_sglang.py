@@ -81,7 +81,9 @@ class _SGLangPaths:
             if refusal is not None:
                 raise refusal
             limit = int(sampling.get("max_new_tokens") or DEFAULT_MAX_NEW_TOKENS)
-            answer = self._with_images(self._server.engine.answer(prompt, limit), prompt.ids, body.get("image_data"))
+            constrained = sampling.get("structural_tag") is not None
+            answer = self._server.engine.answer(prompt, limit, constrained=constrained)
+            answer = self._with_images(answer, prompt.ids, body.get("image_data"))
             delivery = self._server.deliver(exchange, prompt, answer, served)
         except _Aborted as error:
             self._server.refused(served, error)
