@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import checks, config, deliver, hosts, loop, machine, prompts, runs, verify
 from agent.checkout import Base
@@ -25,6 +25,9 @@ from agent.session import Session
 from agent.sources import issues, repositories
 from agent.worktree import Worktree
 from sandbox.base import Sandbox, SandboxError
+
+if TYPE_CHECKING:
+    from runtime.admission import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +175,13 @@ class _Run:
         host = await hosts.reach(self.request, self.log)
         try:
             place = await self._machine(settings)
-            sandbox = await place.open()
-            try:
-                ended, tree = await self._run_loop(host, sandbox)
-            finally:
-                await sandbox.close()
-                place.clear()
+            async with hosts.room(host, self.request.model, self.log, self._progress) as room:
+                sandbox = await place.open()
+                try:
+                    ended, tree = await self._run_loop(host, sandbox, room)
+                finally:
+                    await sandbox.close()
+                    place.clear()
         finally:
             await host.model.close()
         self.log.append(EventType.LOOP_ENDED, end=ended.end, message=str(ended), tree=tree)
@@ -210,7 +214,7 @@ class _Run:
     def _progress(self, text: str) -> None:
         self.log.append(EventType.PROGRESS, text=text)
 
-    async def _run_loop(self, host: Host, sandbox: Sandbox) -> tuple[LoopEnded, str]:
+    async def _run_loop(self, host: Host, sandbox: Sandbox, room: Place) -> tuple[LoopEnded, str]:
         from tools import standard_tools
         from tools.base import ToolContext, tool_name
 
@@ -231,7 +235,7 @@ class _Run:
             ]
             session.record_prompt(messages, specs)
         options = host.constrained_to(specs, self.request.generation.constrained)
-        agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options)
+        agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options, room.grow)
         ended = await loop.run(agent, session)
         return ended, await self._last_tree(worktree, session, ended)
 

@@ -6,7 +6,8 @@ the same way even where the presets have changed since. Left out: the requests t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,13 @@ from agent.request import FixRequest, Generation
 from runtime.models.base import Feature, RequestOptions, Sampling
 
 if TYPE_CHECKING:
+    from runtime.admission import Place
     from runtime.models.base import Model
     from runtime.models.retry import Retry
 
 INSTRUCT = "instruct"  # the preset that doesn't think
 _FAMILY = "Qwen3.6-35B-A3B"
+_EXPECTED_TOKENS = 65_536  # of the last prompt of a run, to be admitted by; one that grows beyond takes more
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,24 @@ async def reach(request: FixRequest, log: EventLog) -> Host:
     options = RequestOptions(routing_key=log.run_id, priority=wish.priority)
     log.append(EventType.MODEL_CONNECTED, target=request.model, **_known(model), sampling=asdict(sampling))
     return Host(model, sampling, options, wish.preset != INSTRUCT)
+
+
+@asynccontextmanager
+async def room(host: Host, target: str, log: EventLog, on_wait: Callable[[str], None]) -> AsyncIterator[Place]:
+    """Room for the run in the memory of its server, waited for behind the runs that came before.
+
+    `on_wait` is told what is waited for. Raises OSError when the folder of runs can't be written.
+    """
+    from agent.runs import home
+    from runtime.admission import admission_for
+    from runtime.models.probe_server import address_of
+
+    facts, before = host.model.facts, log.last(EventType.TURN_STARTED)
+    needed = max(_EXPECTED_TOKENS, before.data["prompt"] if before else 0)
+    admission = admission_for(facts.pools, facts.cache, server=address_of(target), folder=home() / "servers")
+    needed = min(needed, host.model.context_length)
+    async with admission.enter(needed, on_wait=lambda waiting: on_wait(str(waiting))) as place:
+        yield place
 
 
 def sampling_for(wish: Generation, name: str) -> Sampling:

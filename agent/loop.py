@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent import limits, nudges
@@ -46,6 +47,7 @@ class Agent:
     worktree: Worktree
     context: ToolContext
     options: RequestOptions = NO_OPTIONS
+    on_prompt: Callable[[int], None] = lambda _: None  # told the length of each prompt, in tokens
     book: ToolBook = field(init=False)  # the tools' specs as the parser reads them, once for all turns
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ async def generate(agent: Agent, session: Session) -> TurnRecord:
     limits.check(session.limits, session.spent)
     sampling = _fit(agent, session)
     number, prompt = session.spent.steps, session.transcript.ids
+    agent.on_prompt(len(prompt))
     session.log.append(EventType.TURN_STARTED, turn=number, prompt=len(prompt), max_new_tokens=sampling.max_new_tokens)
     started, ids = time.monotonic(), list[int]()
     try:

@@ -1,6 +1,7 @@
 """A model as a run uses it: what `connect` gives, with everything around it that no run should go without.
 
-The order matters. Retries are the innermost, so that what goes on behind a cut stream is one stream to the others.
+The order matters. Retries are the innermost, so that what goes on behind a cut stream is one stream to the others;
+a budget for thinking ends such a stream and begins another.
 Left out: admission to the server's memory (`runtime.admission`), which is asked per run and not per request.
 """
 
@@ -8,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from runtime.models.base import Model
     from runtime.models.retry import Retry
+
+
+_ANY_NUMBER: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +41,8 @@ async def open_model(
 def wrap(model: Model, settings: StackSettings, *, on_retry: Callable[[Retry], None] | None = None) -> Model:
     """The same for a model that is there already. Closing what it gives closes `model`."""
     from runtime.models.retry import RetryPolicy, with_retries
+    from runtime.models.thinking import with_thinking_budget
 
-    return with_retries(model, RetryPolicy(seconds=settings.patience), on_retry=on_retry)
+    # Time alone decides: a large model takes minutes to come back, and a try costs nothing while it is away.
+    policy = RetryPolicy(retries=_ANY_NUMBER, seconds=settings.patience)
+    return with_thinking_budget(with_retries(model, policy, on_retry=on_retry))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 
 from agent.ends import End, LoopEnded, Outcome, RunProblem
 from agent.events import EventLog, EventType
-from agent.hosts import Host, reach, sampling_for
+from agent.hosts import Host, reach, room, sampling_for
 from agent.limits import Limits, Spent, check, warning
 from agent.request import FixRequest, Generation, Patience
-from runtime.models.base import Feature, HostFacts, RequestOptions, Sampling
+from runtime.models.base import Feature, HostFacts, Pools, RequestOptions, Sampling
 from runtime.models.scripted import ScriptedServer
 
 UNKNOWN = "somebody's model"
@@ -76,8 +77,36 @@ async def test_no_model_is_a_named_end(tmp_path: Path) -> None:
 
 
 class Bare:
-    def __init__(self, *features: Feature) -> None:
-        self.facts = HostFacts("any", features=frozenset(features))
+    context_length = 262_144
+
+    def __init__(self, *features: Feature, pools: Pools | None = None) -> None:
+        self.facts = HostFacts("any", features=frozenset(features), pools=pools or Pools())
+
+
+async def test_a_run_waits_for_room_on_its_server_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATCHWRIGHT_HOME", str(tmp_path))
+    small = Host(Bare(pools=Pools(kv_tokens=100_000)), Sampling(), RequestOptions(), True)  # type: ignore[arg-type]
+    first, second = log_in(tmp_path, "first"), log_in(tmp_path, "second")
+    told: list[str] = []
+    order: list[str] = []
+
+    async def run_second() -> None:
+        async with room(small, "http://gpu:1", second, told.append):
+            order.append("second is in")
+
+    async with room(small, "http://gpu:1", first, told.append):
+        waiting = asyncio.create_task(run_second())
+        while not told:
+            await asyncio.sleep(0.01)
+        async with room(small, "http://other:1", second, told.append):
+            order.append("first is out")  # another server is another line
+    await waiting
+    assert order == ["first is out", "second is in"]
+    assert told == [
+        "waiting for 65536 tokens of room in the model server's cache, next in line: 1 live run holds 65536 of 100000"
+    ]
+    first.close()
+    second.close()
 
 
 def test_calls_are_constrained_on_request_where_the_host_can() -> None:

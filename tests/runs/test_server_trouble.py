@@ -213,3 +213,15 @@ def test_a_turn_that_runs_into_its_length_is_closed_by_us_and_its_call_is_not_ru
     assert "was cut off before its end" in nudge
     assert "smaller steps" in nudge
     assert place.patch().endswith(FIX)
+
+
+def test_a_budget_for_thinking_closes_it_in_mid_stream(place: Place, tmp_path: Path) -> None:
+    turns = fixing_turns()
+    turns[0]["reasoning"] = "Let me think about that once more. " * 40
+    with running(tmp_path, turns) as server:
+        done = place.fix(server.url, PATCHWRIGHT_THINKING_BUDGET="20")
+    first = next(event["data"]["ids"] for event in done.events if event["type"] in ("turn", "turn_dropped"))
+    assert first[:20] == written(turns)[0][:20]
+    closing = first.index(qwen_tokenizer().special("</think>"))
+    assert 20 < closing < 60
+    assert done.of_type("model_connected")[0]["sampling"]["thinking_budget"] == 20
