@@ -15,7 +15,9 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
 
 from runtime.conversation import Conversation, ConversationError, read
 from runtime.models.base import (
@@ -74,7 +76,10 @@ class ChatModel:
         idle_timeout: float = IDLE_SECONDS,
         facts: HostFacts | None = None,
     ) -> None:
-        """`url` goes up to the API's version. Raises ValueError for what is no http(s) URL."""
+        """`url` goes up to the API's version. Raises ValueError for what is no http(s) URL.
+
+        Where a host costs money and nobody knows how much, the facts say so in a note.
+        """
         self._host = Host(url, api_key, dialect.keys)
         self._model = model
         self._name = name or model
@@ -84,6 +89,9 @@ class ChatModel:
         self._price = price
         self._idle_timeout = idle_timeout
         self._facts = facts or HostFacts("chat", features=dialect.features)
+        if dialect.paid and not dialect.usage_cost and price is None and not _is_near(url):
+            note = f"No price is known for {model} at {url}: what it costs isn't counted, and no limit can hold it."
+            self._facts = replace(self._facts, notes=(*self._facts.notes, note))
         self._transport = open_transport(url, idle_timeout=idle_timeout, api_key=api_key)
 
     @property
@@ -254,3 +262,12 @@ class _Answer:
         rest = self.writer.finish(self._finish)
         usage = self._usage or Usage(prompt, completion_tokens=self.count + len(rest))
         return Chunk(tuple(rest), self._finish, self._model.priced(usage))
+
+
+def _is_near(url: str) -> bool:
+    """Whether the host is this machine or stands in a private network, where nobody asks for money per token."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal"))

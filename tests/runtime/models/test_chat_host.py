@@ -343,3 +343,20 @@ async def test_what_a_turn_cost() -> None:
     by_host = await said(STREAMS["openrouter"][0], price=Cents())
     unknown = await said(STREAMS["dashscope"][0])
     assert [usage.cost for _, _, usage in (by_price, by_host, unknown)] == [0.4, 0.0125, None]
+
+
+@pytest.mark.parametrize(
+    ("url", "dialect", "price", "noted"),
+    [
+        ("https://api.example.com", "chat", None, True),
+        ("https://dashscope.example.com", "dashscope", None, True),
+        ("https://dashscope.example.com", "dashscope", Cents(), False),
+        ("https://openrouter.example.com", "openrouter", None, False),  # says the cost itself
+        ("https://gpu.example.com", "sglang", None, False),  # somebody's own server
+        *((f"http://{host}:1", "chat", None, False) for host in ("127.0.0.1", "10.0.0.7", "localhost", "gpu.local")),
+    ],
+)
+async def test_an_unknown_price_is_noted(url: str, dialect: str, price: Cents | None, noted: bool) -> None:
+    model = client(url, dialect, price=price)
+    await model.close()
+    assert [note.startswith("No price is known for m") for note in model.facts.notes] == [True] * noted
