@@ -20,7 +20,7 @@ import regex  # type: ignore[import-untyped]
 
 from runtime.bpe_vocabulary import QWEN36, Vocabulary, load_vocabulary
 
-_PIECE: Final = regex.compile(
+PIECE_PATTERN: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
     r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+"
     r"|\p{N}"
@@ -29,6 +29,9 @@ _PIECE: Final = regex.compile(
     r"|\s+(?!\S)"
     r"|\s+"
 )
+"""How text is cut before byte pairs are merged."""
+
+_PIECE: Final = regex.compile(PIECE_PATTERN)
 
 SPECIAL_TOKENS: Final = (
     "<|endoftext|>",

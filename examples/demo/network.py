@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from examples.checkpoints import serving_files, tokenizer_file
 from runtime import chat
 
 SPECIALS: Final = (
@@ -25,38 +26,17 @@ SPECIALS: Final = (
 )
 VOCABULARY: Final = 2048
 CONTEXT: Final = 32_768
-# How Qwen3.5 and 3.6 cut text before byte pairs are merged.
-_SPLIT: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 def train_tokenizer(texts: Iterable[str], file: Path) -> None:
     """Byte-level BPE over the texts, with Qwen's special tokens, as a `tokenizer.json`."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
-    from tokenizers.models import BPE
-
-    tokenizer = Tokenizer(BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(SPECIALS),
+    tokenizer_file.train(
+        map(_without_specials, texts),
+        file,
+        vocabulary_size=VOCABULARY - len(SPECIALS),
+        specials=SPECIALS,
         min_frequency=2,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[],
-        show_progress=False,
     )
-    tokenizer.train_from_iterator((_without_specials(text) for text in texts), trainer)
-    # As in Qwen's file: the <|...|> are special, <think> and its kin are added tokens that aren't.
-    tokenizer.add_tokens([AddedToken(text, special=text[1] == "|", normalized=False) for text in SPECIALS])
-    tokenizer.save(str(file))
 
 
 def _without_specials(text: str) -> str:
@@ -97,10 +77,11 @@ def new_network(special_id: dict[str, int]) -> Any:
 
 
 def save(network: Any, folder: Path) -> None:
-    """Weights in bfloat16 and the config, as SGLang and transformers read them."""
+    """Weights in bfloat16, the config, and what else SGLang and transformers read; the tokenizer is there already."""
     import torch
 
     # Set on the config itself: what the constructor takes is turned into layer_types and not written again,
     # and SGLang reads only this.
     network.config.full_attention_interval = 4
     network.to(torch.bfloat16).save_pretrained(folder)
+    serving_files.save(folder)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from examples.checkpoints import tokenizer_file
+
 SPECIALS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -16,10 +18,6 @@ SPECIALS = (
     "</tool_call>",
     "<tool_response>",
     "</tool_response>",
-)
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 TEXT_SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -54,27 +52,9 @@ VISION_SIZES: dict[str, Any] = {
 
 def save_tokenizer(folder: Path) -> None:
     """A byte-level tokenizer as Qwen's checkpoints have it: NFC, `<|..|>` special, `<think>` and kin not."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
-    from tokenizers.models import BPE
-
-    tokenizer = Tokenizer(BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
+    tokenizer_file.train(
+        [Path(__file__).read_text()], folder / "tokenizer.json", vocabulary_size=400, specials=SPECIALS
     )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([Path(__file__).read_text()], trainer)
-    tokenizer.add_tokens([AddedToken(text, special=text[1] == "|", normalized=False) for text in SPECIALS])
-    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def save_checkpoint(folder: Path, kind: str) -> Path:
