@@ -7,6 +7,7 @@ import click
 from cli.lazy import Entry, LazyGroup
 
 COMMANDS: dict[str, Entry] = {
+    "serve": ("cli.model_serve", "serve", "Start a model server that fits this machine, and say why."),
     "script": ("cli.model_script", "script", "Serve the turns in a file as if a model wrote them."),
     "check": ("cli.model_check", "check", "See what a model server does, by a few short requests."),
 }
