@@ -41,7 +41,7 @@ class RetryPolicy:
     """How patient to be. Both bounds count from the last new token, so a long turn may be cut often."""
 
     retries: int = 8
-    seconds: float = 600.0  # spent waiting
+    seconds: float = 600.0  # of silence and waiting; one retry is made even where the server was silent for longer
     first_delay: float = 0.5  # doubled each time
     longest_delay: float = 30.0
     jitter: float = 0.25  # share of a delay by which it varies, so that many runs don't come back at once
@@ -120,12 +120,12 @@ class _RetryingModel:
 
 
 class _Patience:
-    """Counts retries and waiting since the last progress."""
+    """Counts retries and time since the last progress."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self.used = 0
         self._policy = policy
-        self._left = policy.seconds
+        self._since = asyncio.get_running_loop().time()
 
     def delay(self, error: ModelError) -> float:
         """Seconds to wait before the next try. Raises `error` when patience is at its end."""
@@ -134,10 +134,10 @@ class _Patience:
         delay *= 1 + policy.jitter * random.uniform(-1, 1)  # noqa: S311  (no secret hangs on it)
         if isinstance(error, ModelBusy) and error.retry_after is not None:
             delay = max(delay, error.retry_after)
-        if self.used >= policy.retries or delay > self._left:
+        left = policy.seconds - (asyncio.get_running_loop().time() - self._since if self.used else 0.0)
+        if self.used >= policy.retries or delay > left:
             raise error
         self.used += 1
-        self._left -= delay
         return delay
 
 

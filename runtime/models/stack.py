@@ -1,7 +1,7 @@
 """A model as a run uses it: what `connect` gives, with everything around it that no run should go without.
 
 The order matters. Retries are the innermost, so that what goes on behind a cut stream is one stream to the others;
-a budget for thinking ends such a stream and begins another.
+a constraint that is given up and a budget for thinking end such a stream and begin another.
 Left out: admission to the server's memory (`runtime.admission`), which is asked per run and not per request.
 """
 
@@ -45,4 +45,9 @@ def wrap(model: Model, settings: StackSettings, *, on_retry: Callable[[Retry], N
 
     # Time alone decides: a large model takes minutes to come back, and a try costs nothing while it is away.
     policy = RetryPolicy(retries=_ANY_NUMBER, seconds=settings.patience)
-    return with_thinking_budget(with_retries(model, policy, on_retry=on_retry))
+    model = with_retries(model, policy, on_retry=on_retry)
+    if settings.constrained:
+        from runtime.models.constrained import with_constraints
+
+        model = with_constraints(model, on_retry=on_retry)
+    return with_thinking_budget(model)

@@ -25,6 +25,8 @@ from runtime.models.base import (
 from runtime.models.connect import connect
 from runtime.models.retry import Retry, RetryPolicy, with_retries
 from runtime.models.scripted import ScriptedServer
+from runtime.models.sglang import SGLangModel
+from runtime.qwen_bpe import qwen_tokenizer
 from tests.runtime.models.helpers import ask, encoded, prompt
 
 TURN = "Look around.\n</think>\n\nGrüße 🎉 and so on"
@@ -113,11 +115,24 @@ async def test_patience_ends_by_count_and_begins_anew_with_each_token() -> None:
 
 
 async def test_patience_ends_by_time() -> None:
-    policy = RetryPolicy(retries=99, seconds=0.05, first_delay=0.02, longest_delay=0.02, jitter=0)
+    policy = RetryPolicy(retries=99, seconds=0.5, first_delay=0.1, longest_delay=0.1, jitter=0)
     async with patient([{"kind": "http", "status": 500, "times": "always"}], policy) as (_, model, retries):
         with pytest.raises(ModelFailed):
             await ask(model, prompt())
-    assert [retry.delay for retry in retries] == [0.02, 0.02]
+    assert {retry.delay for retry in retries} == {0.1}
+    assert 1 <= len(retries) <= 4
+
+
+async def test_silence_counts_and_one_retry_is_made_even_so() -> None:
+    policy = RetryPolicy(retries=99, seconds=0.3, first_delay=0.01, longest_delay=0.01)
+    stall = {"kind": "stall", "tokens": 0, "seconds": 60, "times": "always"}
+    async with ScriptedServer([{"text": TURN, "faults": [stall]}]) as server:
+        retries: list[Retry] = []
+        host = SGLangModel(server.url, qwen_tokenizer(), name="m", context_length=9999, idle_timeout=0.4)
+        with pytest.raises(StreamCut, match="sent nothing"):
+            await ask(with_retries(host, policy, on_retry=retries.append), prompt())
+        await host.close()
+    assert len(retries) == 1
 
 
 async def test_the_server_says_how_long_to_wait() -> None:
