@@ -31,6 +31,7 @@ class Spent:
     earlier_seconds: float = 0.0
     nudges: int = 0  # in a row
     cost: float = 0.0  # US dollars, as far as prices are known
+    unpriced: int = 0  # turns of which the cost isn't known
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -55,6 +56,13 @@ def check(limits: Limits, spent: Spent) -> None:
         raise LoopEnded(End.COST, f"the run has cost ${spent.cost:.2f}; --max-cost allows no more")
     if spent.nudges > limits.nudges:
         raise LoopEnded(End.STOPPED_TALKING, f"{spent.nudges} turns in a row came without a tool call")
+
+
+def unknown_cost(limits: Limits, spent: Spent) -> str | None:
+    """What to tell the user, once, where money is bounded and a turn's cost isn't known; else None."""
+    if limits.cost is None or spent.unpriced != 1:
+        return None
+    return "what a turn costs isn't known here: --max-cost can't hold it, and the other limits do"
 
 
 def warning(limits: Limits, spent: Spent) -> str | None:

@@ -66,6 +66,7 @@ class ScriptTurn:
     repeat: int = 1
     ends_by_length: bool = False
     usage: Mapping[str, int] = field(default_factory=dict)
+    cost: float | None = None  # US dollars, in chat answers
     when_closed: str | None = None  # what comes behind a `</think>` that somebody else wrote into the open turn
     when_constrained: str | None = None  # what the model writes instead, under a structural tag
     expect: tuple[str, ...] = ()  # must occur in the prompt
@@ -202,6 +203,7 @@ def _turn(value: Any, where: str) -> ScriptTurn:
         repeat=fields.integer("repeat", 1, least=1),
         ends_by_length=fields.choice("finish", _Finish, _Finish.STOP) is _Finish.LENGTH,
         usage=_usage(fields.mapping("usage"), f"{where}.usage"),
+        cost=fields.number("cost", 0) if fields.has("cost") else None,
         when_closed=fields.text("when_closed", "") if fields.has("when_closed") else None,
         when_constrained=fields.text("when_constrained", "") if fields.has("when_constrained") else None,
         expect=fields.texts("expect"),

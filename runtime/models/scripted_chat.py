@@ -258,7 +258,8 @@ class _Chat:
 
     def _usage(self) -> dict[str, Any]:
         answer, written = self._delivery.answer, self._delivery.served.written
-        return {
+        cost = answer.turn.cost
+        return ({} if cost is None else {"cost": cost}) | {
             "prompt_tokens": answer.prompt_tokens,
             "completion_tokens": written,
             "total_tokens": answer.prompt_tokens + written,
