@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import Final, NewType
 
 from runtime.ids import Ids
@@ -147,12 +148,16 @@ class PrefixTree:
                 self._drop(parent, node)
 
     def _evict_leaves(self, target: int) -> None:
-        while self.tokens > target:
-            leaves = [found for found in self._nodes() if not found[1].children]
-            for parent, leaf in sorted(leaves, key=lambda found: found[1].used):
-                self._drop(parent, leaf)
-                if self.tokens <= target:
-                    return
+        """The oldest first; a node whose last child has gone is a leaf of the same age."""
+        parents = {id(node): parent for parent, node in self._nodes()}
+        leaves = [(node.used, id(node), node) for _, node in self._nodes() if not node.children]
+        heapify(leaves)
+        while leaves and self.tokens > target:
+            leaf = heappop(leaves)[2]
+            parent = parents[id(leaf)]
+            self._drop(parent, leaf)
+            if not parent.children and parent is not self._root:
+                heappush(leaves, (parent.used, id(parent), parent))
 
     def _drop(self, parent: _Node, leaf: _Node) -> None:
         del parent.children[leaf.edge[:_WIDTH]]

@@ -85,6 +85,17 @@ def test_forgets_what_was_used_longest_ago() -> None:
     assert [tree.match(key).known for key in (one, two, three)] == [3, 0, 3]
 
 
+def test_a_whole_sequence_goes_before_a_younger_one_loses_its_end() -> None:
+    tree = PrefixTree(10)
+    old, young = [1, 2, 3, 4, 5], [6, 7, 8, 9]
+    for length in range(1, 6):
+        tree.insert(key_of(old[:length]))
+    for length in range(1, 5):
+        tree.insert(key_of(young[:length]))
+    tree.insert(key_of([0, 0, 0, 0]))
+    assert [tree.match(key_of(ids)).known for ids in (old, young, [0] * 4)] == [1, 4, 4]
+
+
 def test_a_state_goes_alone_where_something_goes_on_behind_it() -> None:
     tree = PrefixTree(most_states=1)
     tree.insert(key_of([1, 2]), state=True)
