@@ -88,10 +88,13 @@ async def generate(agent: Agent, session: Session) -> TurnRecord:
         session.log.append(EventType.TURN_DROPPED, turn=number, ids=ids, why=str(error) or "time limit")
         raise _end_of(error, session) from None
     try:
-        return session.record_turn(ids, parsed, last, time.monotonic() - started, first and first - started)
+        turn = session.record_turn(ids, parsed, last, time.monotonic() - started, first and first - started)
     except TranscriptError as error:
         session.log.append(EventType.TURN_DROPPED, turn=number, ids=ids, why=str(error))
         raise LoopEnded(End.MODEL, f"{agent.model.name} wrote what can't be a turn: {error}") from None
+    if note := limits.unknown_cost(session.limits, session.spent):
+        session.log.append(EventType.PROGRESS, text=note)
+    return turn
 
 
 async def _stream(

@@ -181,7 +181,9 @@ class Session:
         self.transcript.append_ids("turn", ids)
         self.spent.steps += 1
         self.spent.tokens += usage["completion"]
-        self.spent.cost += usage.get("cost") or 0.0
+        cost = usage.get("cost")
+        self.spent.cost += cost or 0.0
+        self.spent.unpriced += cost is None
         self.open_turn = TurnRecord(
             number=data["turn"],
             calls=tuple(Call(call["name"], call["arguments"]) for call in data["calls"]),
