@@ -41,6 +41,7 @@ class Dialect:
     sampling: Mapping[str, str] = field(default_factory=lambda: _OPENAI)  # fields of `Sampling` and its names for them
     thinking_back: tuple[str, ...] = ("reasoning_content",)  # fields of an assistant message that carry its thinking
     thinking_details: bool = False  # and `reasoning_details`, a list of typed parts
+    pictures_in_tools: bool = False  # takes pictures in tool messages; else they follow in a message of the user
     usage_cost: bool = False  # has to be asked for the cost of a request
     paid: bool = False  # costs money per token
     features: frozenset[Feature] = frozenset({Feature.CACHED_TOKENS, Feature.IMAGES})
@@ -75,9 +76,13 @@ OLLAMA: Final = Dialect(
     thinking_back=("reasoning_content", "reasoning"),
     features=frozenset({Feature.IMAGES}),
 )
-SGLANG: Final = Dialect("sglang", thinking=Thinking.TEMPLATE, sampling=_SERVER)
+SGLANG: Final = Dialect("sglang", thinking=Thinking.TEMPLATE, sampling=_SERVER, pictures_in_tools=True)
 VLLM: Final = Dialect(
-    "vllm", thinking=Thinking.TEMPLATE, sampling=_SERVER, thinking_back=("reasoning_content", "reasoning")
+    "vllm",
+    thinking=Thinking.TEMPLATE,
+    sampling=_SERVER,
+    thinking_back=("reasoning_content", "reasoning"),
+    pictures_in_tools=True,
 )
 LLAMACPP: Final = Dialect(
     "llamacpp",

@@ -54,10 +54,36 @@ def wire_messages(
     `images` belong to the parts `{"type": "image"}` in order. Raises ModelRefused where their numbers differ.
     """
     pictures = iter(images)
-    wired = [_message(message, dialect, pictures) for message in messages]
+    wired: list[dict[str, Any]] = []
+    aside: list[dict[str, Any]] = []  # what tools showed, for hosts that take it from users only
+    for message in messages:
+        if aside and message["role"] != "tool":
+            wired.append({"role": "user", "content": aside})
+            aside = []
+        made = _message(message, dialect, pictures)
+        if message["role"] == "tool" and not dialect.pictures_in_tools:
+            made["content"] = _without_pictures(made["content"], aside)
+        wired.append(made)
+    if aside:
+        wired.append({"role": "user", "content": aside})
     if next(pictures, None) is not None:
         raise ModelRefused(f"The request has more pictures ({len(images)}) than its prompt has places for.")
     return wired
+
+
+def _without_pictures(content: Any, aside: list[dict[str, Any]]) -> str:
+    """A tool's answer as text; its pictures go to those that are put aside, each under a name."""
+    if isinstance(content, str):
+        return content
+    texts: list[str] = []
+    for part in content:
+        if part["type"] == "text":
+            texts.append(part["text"])
+            continue
+        name = f"[picture {len(aside) // 2 + 1} of these answers]"
+        aside += [{"type": "text", "text": name}, part]
+        texts.append(name)
+    return "\n".join(text for text in texts if text.strip())
 
 
 def _message(message: Mapping[str, Any], dialect: Dialect, pictures: Iterator[Image]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from runtime.models.base import (
     StreamCut,
     Usage,
 )
+from runtime.models.chat_dialects import DIALECTS
+from runtime.models.chat_request import wire_messages
+from runtime.models.pictures import data_url
 from runtime.models.retry import Retry, RetryPolicy, with_retries
 from runtime.models.scripted import ScriptedServer
 from runtime.qwen_bpe import qwen_tokenizer
@@ -311,6 +314,36 @@ async def test_pictures_travel_as_data() -> None:
         await asked()
     with pytest.raises(ModelRefused, match="more pictures"):
         await asked(image, image)
+
+
+PICTURE = {"type": "image"}
+SHOWN = [
+    {"role": "user", "content": "Look."},
+    {"role": "assistant", "content": "", "tool_calls": [{"id": "a", "function": {"name": "view", "arguments": {}}}]},
+    {"role": "tool", "tool_call_id": "a", "content": [PICTURE, {"type": "text", "text": "It is red."}]},
+    {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "Two:"}, PICTURE]},
+    {"role": "assistant", "content": "Hm."},
+    {"role": "tool", "tool_call_id": "c", "content": "no picture"},
+]
+
+
+def test_what_a_tool_shows_comes_from_the_user_where_tools_cannot_show() -> None:
+    red, blue = Image(b"red", "image/png"), Image(b"blue", "image/png")
+    wired = wire_messages(SHOWN, DIALECTS["chat"], (red, blue))
+    assert [message["role"] for message in wired] == ["user", "assistant", "tool", "tool", "user", "assistant", "tool"]
+    assert wired[2]["content"] == "[picture 1 of these answers]\nIt is red."
+    assert wired[3]["content"] == "Two:\n[picture 2 of these answers]"
+    names, shown = wired[4]["content"][::2], wired[4]["content"][1::2]
+    assert [part["text"] for part in names] == ["[picture 1 of these answers]", "[picture 2 of these answers]"]
+    assert [part["image_url"]["url"] for part in shown] == [data_url(red), data_url(blue)]
+    assert wire_messages(SHOWN[:4], DIALECTS["chat"], (red, blue))[4] == wired[4]
+
+
+def test_servers_of_our_own_take_pictures_in_answers_of_tools() -> None:
+    image = Image(b"red", "image/png")
+    wired = wire_messages(SHOWN, DIALECTS["vllm"], (image, image))
+    assert len(wired) == len(SHOWN)
+    assert [part["type"] for part in wired[2]["content"]] == ["image_url", "text"]
 
 
 async def test_the_key_goes_into_the_header_alone(capfd: pytest.CaptureFixture[str]) -> None:
