@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -142,3 +143,37 @@ def export(run: str, out: Path | None, as_json: bool) -> None:
             shutil.copy2(file, target)
     (target / "messages.json").write_text(json.dumps(messages_of(folder.events), indent=1, ensure_ascii=False))
     click.echo(json.dumps({"run": folder.id, "folder": str(target)}) if as_json else f"exported to {target}")
+
+
+@runs.command()
+@click.argument("runs_", metavar="[RUN]...", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write, whole or not at all.")
+def metrics(runs_: tuple[str, ...], out: Path | None) -> None:
+    """Metrics of all runs, or of each RUN, in Prometheus' text format.
+
+    With --out into the folder of the node exporter's textfile collector, say once a minute:
+    agent runs metrics --out /var/lib/node_exporter/patchwright.prom
+    """
+    from agent.events import EventLogError, read_events
+    from agent.runs import all_runs
+    from runtime.metrics import RunMetrics
+
+    found = RunMetrics()
+    for folder in map(_find, runs_) if runs_ else all_runs():
+        reader = found.reader()
+        try:
+            for event in read_events(folder.events):
+                reader.take(event.type, event.data)
+        except EventLogError as error:
+            click.echo(f"Warning: {error}; the rest of this run isn't counted", err=True)
+    if out is None:
+        click.echo(found.text(), nl=False)
+        return
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        partial.write_text(found.text(), encoding="utf-8")
+        partial.replace(out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        click.echo(f"Error: {out} can't be written ({error.strerror}): choose another file with --out", err=True)
+        sys.exit(9)
