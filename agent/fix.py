@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import checks, config, deliver, hosts, loop, machine, prompts, runs, verify
+from agent import checks, config, deliver, hosts, loop, machine, opening, prompts, runs, verify
 from agent.checkout import Base
 from agent.ends import EXIT_CODES, End, InputProblem, LoopEnded, Outcome, RunProblem, outcome_of
 from agent.events import EventLog, EventLogError, EventType, Listener
 from agent.hosts import Host
+from agent.images import Shelf, sees
 from agent.request import FixRequest
 from agent.runs import RunFolder
 from agent.session import Session
@@ -73,7 +74,7 @@ async def fix(request: FixRequest, listeners: tuple[Listener, ...] = ()) -> FixR
         base={"commit": base.commit, "tree": base.tree, "notes": list(base.notes)},
         versions=_versions(),
     )
-    return await _Run(folder, log, request, repository.folder, issue.text, base).go()
+    return await _Run(folder, log, request, repository.folder, {"text": issue.text, "source": issue.source}, base).go()
 
 
 async def resume(
@@ -100,7 +101,7 @@ async def resume(
     log.append(EventType.RUN_RESUMED, request=request.to_json(), versions=_versions())
     base = Base(data["base"]["commit"], data["base"]["tree"], tuple(data["base"]["notes"]))
     source = data["repository"]["folder"]
-    return await _Run(folder, log, request, Path(source) if source else None, data["issue"]["text"], base).go()
+    return await _Run(folder, log, request, Path(source) if source else None, data["issue"], base).go()
 
 
 def _can_go_on(outcome: Outcome, request: FixRequest, before: dict[str, Any]) -> bool:
@@ -124,7 +125,13 @@ class _Run:
     """One run from its start or from wherever an earlier process left it."""
 
     def __init__(
-        self, folder: RunFolder, log: EventLog, request: FixRequest, source: Path | None, issue: str, base: Base
+        self,
+        folder: RunFolder,
+        log: EventLog,
+        request: FixRequest,
+        source: Path | None,
+        issue: dict[str, Any],
+        base: Base,
     ) -> None:
         self.folder = folder
         self.log = log
@@ -215,27 +222,28 @@ class _Run:
         self.log.append(EventType.PROGRESS, text=text)
 
     async def _run_loop(self, host: Host, sandbox: Sandbox, room: Place) -> tuple[LoopEnded, str]:
-        from tools import standard_tools
-        from tools.base import ToolContext, tool_name
+        from tools.base import ToolContext
 
+        tools = opening.tools_for(self.log, host.model)
         session = Session(self.log, host.model.tokenizer, self.request.limits, self.base.tree, thinking=host.thinking)
         session.replay()
         worktree = Worktree(sandbox, self.folder.repository, self.base)
         await worktree.fill()
         if session.tree != self.base.tree:
             await worktree.restore(session.tree)
-        tools = {tool_name(tool): tool for tool in standard_tools()}
         specs = [tool.spec for tool in tools.values()]
         context = ToolContext(sandbox, self.folder.blobs, worktree.diff)
+        shelf = Shelf(self.log, self.folder.blobs) if sees(host.model) else None
         if not len(session.transcript.ids):
-            task = prompts.task_prompt(self.issue, workdir=sandbox.workdir, notes=self.base.notes)
-            messages = [
-                {"role": "system", "content": prompts.system_prompt()},
-                {"role": "user", "content": task},
-            ]
+            messages = await opening.first_messages(
+                self.issue, workdir=sandbox.workdir, notes=self.base.notes, blobs=self.folder.blobs,
+                pictures=shelf is not None,
+            )  # fmt: skip
             session.record_prompt(messages, specs)
+        if shelf is not None:
+            opening.count_shown(session, self.folder.blobs, self.log.of_type(EventType.PROMPT)[0].data["messages"])
         options = host.constrained_to(specs, self.request.generation.constrained)
-        agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options, room.grow)
+        agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options, shelf, room.grow)
         ended = await loop.run(agent, session)
         return ended, await self._last_tree(worktree, session, ended)
 
@@ -285,7 +293,7 @@ class _Run:
             self.log.append(EventType.DELIVERED, out=wanted.out)
         if wanted.branch and self.source and not self._delivered("branch"):
             summary = str(self._submission().get("summary", ""))
-            message = await deliver.commit_message(bare, self.base, tree, self.issue, summary, self.folder.id)
+            message = await deliver.commit_message(bare, self.base, tree, self.issue["text"], summary, self.folder.id)
             commit = await deliver.to_branch(bare, self.base, tree, self.source, wanted.branch, message)
             self.log.append(EventType.DELIVERED, branch=wanted.branch, commit=commit)
         if wanted.apply and verified and self.source and not self._delivered("applied"):

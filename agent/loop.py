@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from agent import limits, nudges
 from agent.ends import End, LoopEnded
 from agent.events import EventType
+from agent.images import Shelf
 from agent.session import Session, TurnRecord
 from agent.worktree import Worktree, WorktreeProblem
 from runtime.incremental_decode import IncrementalDecoder
@@ -23,6 +24,7 @@ from runtime.models.base import (
     Chunk,
     ContextExceeded,
     FinishReason,
+    Image,
     Model,
     ModelError,
     RequestOptions,
@@ -47,6 +49,7 @@ class Agent:
     worktree: Worktree
     context: ToolContext
     options: RequestOptions = NO_OPTIONS
+    shelf: Shelf | None = None  # of a run whose model sees pictures
     on_prompt: Callable[[int], None] = lambda _: None  # told the length of each prompt, in tokens
     book: ToolBook = field(init=False)  # the tools' specs as the parser reads them, once for all turns
 
@@ -78,7 +81,7 @@ async def generate(agent: Agent, session: Session) -> TurnRecord:
     limits.check(session.limits, session.spent)
     sampling = _fit(agent, session)
     number, prompt = session.spent.steps, session.transcript.ids
-    agent.on_prompt(len(prompt))
+    agent.on_prompt(len(prompt) + _more_for(_images(agent)))
     session.log.append(EventType.TURN_STARTED, turn=number, prompt=len(prompt), max_new_tokens=sampling.max_new_tokens)
     started, ids = time.monotonic(), list[int]()
     try:
@@ -107,8 +110,9 @@ async def _stream(
     decoder = IncrementalDecoder(tokenizer)
     last, first = Chunk(()), None
     request = f"{session.log.run_id}-{session.spent.steps}"
-    prompt = session.transcript.ids
-    async for last in agent.model.stream(prompt, sampling, request_id=request, options=agent.options):
+    prompt, images = session.transcript.ids, _images(agent)
+    options = replace(agent.options, images=images) if images else agent.options
+    async for last in agent.model.stream(prompt, sampling, request_id=request, options=options):
         ids.extend(last.ids)
         first = first or (time.monotonic() if last.ids else None)
         first = first or (time.monotonic() if ids else None)
@@ -161,9 +165,22 @@ async def _keep(agent: Agent, observation: Observation) -> str | None:
     return None
 
 
+def _images(agent: Agent) -> tuple[Image, ...]:
+    return agent.shelf.images() if agent.shelf else ()
+
+
+def _more_for(images: Sequence[Image]) -> int:
+    """Tokens that pictures take in a prompt beside the one that each has in the ids."""
+    if not images:
+        return 0
+    from runtime.models.pictures import most_tokens
+
+    return sum(most_tokens(image) - 1 for image in images)
+
+
 def _fit(agent: Agent, session: Session) -> Sampling:
     """Sampling whose output fits into the context and the token limit."""
-    room = agent.model.context_length - len(session.transcript.ids)
+    room = agent.model.context_length - len(session.transcript.ids) - _more_for(_images(agent))
     if room < MIN_ROOM:
         raise LoopEnded(End.CONTEXT, f"{room} tokens are left of {agent.model.context_length}")
     most = min(agent.sampling.max_new_tokens, room, session.limits.tokens - session.spent.tokens)

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from agent.ends import End
 from agent.events import Event, EventLog, EventType
+from agent.images import body_of
 from agent.limits import Limits, Spent
 
 if TYPE_CHECKING:
+    from runtime.chat import Body
     from runtime.models.base import Chunk
     from runtime.prefix import PrefixModel
     from runtime.tokenizer import Tokenizer
@@ -40,7 +42,7 @@ class TurnRecord:
     number: int
     calls: tuple[Call, ...]
     problems: tuple[tuple[int | None, str], ...]  # (call that it belongs to, message)
-    observations: list[str] = field(default_factory=list)
+    observations: list[Body] = field(default_factory=list)
     ended_by: int | None = None  # the call that ended the run
 
 
@@ -130,7 +132,7 @@ class Session:
         )
         self._take_observation(event)
 
-    def record_observed(self, texts: Sequence[str], nudge: bool) -> None:
+    def record_observed(self, texts: Sequence[Body], nudge: bool) -> None:
         """The answers to the open turn join the transcript."""
         from runtime.transcript import Observations
 
@@ -196,7 +198,7 @@ class Session:
         data = event.data
         self.tree = data["tree"]
         self.tool_state = data["state"]
-        self.open_turn.observations.append(data["text"])
+        self.open_turn.observations.append(body_of(data["text"], data["facts"]))
         if data["ends_run"]:
             self.open_turn.ended_by = data["call"]
             self.submitted = data["facts"]

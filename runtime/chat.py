@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 IM_START: Final = "<|im_start|>"
 IM_END: Final = "<|im_end|>"
@@ -60,6 +60,9 @@ but NOT after
 - If there is no function call available, answer the question like normal with your current knowledge and do \
 not tell the user about function calls
 </IMPORTANT>"""
+
+Body: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""What a tool gave: text, or OpenAI-style parts where there are pictures in it."""
 
 _MISSING: Final = object()
 
@@ -120,9 +123,9 @@ def render_user(text: str) -> str:
     return f"{IM_START}user\n{text.strip()}{IM_END}\n"
 
 
-def render_tool_responses(bodies: Sequence[str]) -> str:
+def render_tool_responses(bodies: Sequence[Body]) -> str:
     """The turn that answers the calls of one model turn, in their order; each body is trimmed."""
-    return f"{IM_START}user" + "".join(_tool_response(body.strip()) for body in bodies) + f"{IM_END}\n"
+    return f"{IM_START}user" + "".join(_tool_response(_text(body)) for body in bodies) + f"{IM_END}\n"
 
 
 def render_system(text: str, tools: Iterable[Any] = ()) -> str:

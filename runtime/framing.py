@@ -51,21 +51,28 @@ def prompt_ids(
     return _encode(tokenizer, text, outline)
 
 
-def observation_ids(tokenizer: Tokenizer, texts: Sequence[str], *, enable_thinking: bool = True) -> list[int]:
-    """What follows a turn of the model that called tools: one response per text, then the generation prompt."""
+def observation_ids(tokenizer: Tokenizer, texts: Sequence[chat.Body], *, enable_thinking: bool = True) -> list[int]:
+    """What follows a turn of the model that called tools: one response per text, then the generation prompt.
+
+    A response with pictures comes as parts.
+    """
     return _after_turn(tokenizer, chat.render_tool_responses, texts, enable_thinking)
 
 
 def user_ids(tokenizer: Tokenizer, text: str, *, enable_thinking: bool = True) -> list[int]:
     """What follows a turn of the model when the user speaks next, up to the generation prompt."""
-    return _after_turn(tokenizer, lambda texts: chat.render_user(texts[0]), [text], enable_thinking)
+    return _after_turn(tokenizer, lambda bodies: chat.render_user(str(bodies[0])), [text], enable_thinking)
 
 
 def _after_turn(
-    tokenizer: Tokenizer, rendered: Callable[[Sequence[str]], str], texts: Sequence[str], enable_thinking: bool
+    tokenizer: Tokenizer,
+    rendered: Callable[[Sequence[chat.Body]], str],
+    bodies: Sequence[chat.Body],
+    enable_thinking: bool,
 ) -> list[int]:
-    text = rendered(texts)
-    outline = rendered([*map(_hiding(text), texts)])
+    text = rendered(bodies)
+    hide = _hiding(text)
+    outline = rendered([_content(body, hide) for body in bodies])
     prompt = chat.generation_prompt(enable_thinking)
     return _encode(tokenizer, f"\n{text}{prompt}", f"\n{outline}{prompt}")
 

@@ -61,9 +61,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What the calls of one turn gave, in the calls' order; at least one."""
+    """What the calls of one turn gave, in the calls' order; at least one. With pictures it is parts, not text."""
 
-    texts: Sequence[str]
+    texts: Sequence[chat.Body]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Where an issue comes from: GitHub (number or URL), a file, standard input, or the text itself.
 
-Left out: comments on the issue, and images in it.
+Left out: comments on the issue, and images in it (`agent.issue_pictures`).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def data_url(image: Image) -> str:
 @lru_cache(maxsize=256)
 def most_tokens(image: Image) -> int:
     """At most so many tokens stand for the picture in the prompt; for a file of no known kind, the most there are."""
-    size = _size(image.data)
+    size = size_of(image.data)
     if size is None:
         return _MOST
     width, height = (-(-side // _SIDE) for side in size)
@@ -36,8 +36,8 @@ def most_tokens(image: Image) -> int:
     return min(max(width * height, _FEWEST + width + height), _MOST)
 
 
-def _size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in pixels of a PNG, GIF, WebP or JPEG file."""
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels of a PNG, GIF, WebP or JPEG file; None for anything else."""
     if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if data.startswith((b"GIF87a", b"GIF89a")) and len(data) >= 10:
