@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 _MOST_UNREAD: Final = 4 * 1024 * 1024  # bytes kept for a slow reader before the server has to wait
 _MOST_HEAD: Final = 256 * 1024
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class TransportError(Exception):
@@ -38,6 +39,9 @@ class Connection(asyncio.Protocol):
         self._since = 0.0  # when the wait began
         self._timer: asyncio.TimerHandle | None = None
         self._paused = False
+        self._window = 0.0
+        self._taken = 0.0  # when the reader last took something
+        self._later: asyncio.TimerHandle | None = None
 
     @property
     def usable(self) -> bool:
@@ -53,6 +57,12 @@ class Connection(asyncio.Protocol):
         if len(self._unread) > _MOST_UNREAD and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
+        if self._window and not self._paused and not self._unread.endswith(_LAST_CHUNK):
+            due = self._taken + self._window
+            if self._loop.time() < due:
+                if self._later is None:
+                    self._later = self._loop.call_at(due, self._wake)
+                return
         self._wake()
 
     def eof_received(self) -> None:
@@ -70,22 +80,36 @@ class Connection(asyncio.Protocol):
 
     async def read(self) -> bytes:
         """What came since the last call; nothing when the peer has ended. Raises a `TransportError`."""
-        if not self._unread and not self._ended:
+        while not self._unread and not self._ended:
             await self._wait()
         if not self._unread and self._error is not None:
             raise TransportError(str(self._error) or type(self._error).__name__) from self._error
         data = bytes(self._unread)
         self._unread.clear()
+        if self._window:
+            self._taken = self._loop.time()
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
         return data
 
+    def gather(self, seconds: float) -> None:
+        """From here on, wake the reader at most once in so many seconds, and at the end of a chunked body.
+
+        Waking it costs several times as much as taking the bytes, and a stream brings a few of them per token.
+        """
+        self._window = seconds
+
     def rest(self) -> None:
-        """Stop the clock: no answer is awaited."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Stop the clocks: no answer is awaited."""
+        self._window = 0.0
+        for timer in (self._timer, self._later):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._later = None
 
     def abort(self) -> None:
         self.rest()
@@ -111,7 +135,9 @@ class Connection(asyncio.Protocol):
         if self._waiter is None or self._waiter.done():
             return
         due = self._since + self._idle_timeout
-        if self._loop.time() >= due:
+        if self._unread:
+            self._wake()
+        elif self._loop.time() >= due:
             self._waiter.set_exception(IdleError(f"nothing came for {self._idle_timeout:g} s"))
         else:
             self._timer = self._loop.call_at(due, self._check_silence)

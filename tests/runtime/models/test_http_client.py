@@ -249,3 +249,57 @@ def test_a_proxy_of_the_environment_is_used_for_other_machines() -> None:
         env=clean,
     )
     assert done.stdout.split("\n")[:2] == ["StreamCut 1", "through"], done.stderr
+
+
+@asynccontextmanager
+async def events_apart(pieces: list[bytes], seconds: float) -> AsyncIterator[Transport]:
+    """A server whose event stream comes in these pieces, so far apart."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(seconds)
+        if pieces[-1].endswith(b"\r\n\r\n"):
+            await reader.read()  # the end must be seen though the connection stays
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    transport = open_transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_timeout=5)
+    try:
+        yield transport
+    finally:
+        await transport.close()
+        server.close()
+
+
+PIECES = [b"4\r\nab\n\n\r\n"] * 12  # as chunks of an event stream
+
+
+@pytest.mark.parametrize("window", [0.1, 60.0])
+@pytest.mark.parametrize("end", [[b"0\r\n\r\n"], []], ids=["whole", "cut"])
+async def test_events_that_come_soon_after_each_other_are_read_together(
+    monkeypatch: pytest.MonkeyPatch, window: float, end: list[bytes]
+) -> None:
+    monkeypatch.setattr("runtime.models.http_client._WINDOW_SECONDS", window)
+    found: list[bytes] = []
+    async with events_apart(PIECES + end, 0.01) as transport, asyncio.timeout(4):
+        response = await transport.send("POST", "/")
+        if end:
+            found += [data async for data in response.chunks()]
+        else:
+            with pytest.raises(TransportError):
+                found += [data async for data in response.chunks()]
+        await response.close()
+    if end:
+        assert b"".join(found) == b"ab\n\n" * len(PIECES)
+        assert len(found) < len(PIECES)
+
+
+async def test_an_answer_that_is_no_event_stream_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.models.http_client._WINDOW_SECONDS", 60.0)
+    body = b'{"a": 1}'
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n"
+    async with serving(answer + body, keep=True) as (transport, _), asyncio.timeout(4):
+        assert await (await transport.send("GET", "/")).read() == body
