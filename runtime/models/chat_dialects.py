@@ -16,6 +16,8 @@ from runtime.models.base import Feature
 
 API_KEY: Final = "PATCHWRIGHT_API_KEY"
 _OPENAI: Final = {name: name for name in ("temperature", "top_p", "presence_penalty", "seed")}
+_SEEN: Final = frozenset({Feature.IMAGES})
+_COUNTED: Final = _SEEN | {Feature.CACHED_TOKENS}
 _SERVER: Final = _OPENAI | {name: name for name in ("top_k", "min_p", "repetition_penalty")}
 
 
@@ -44,7 +46,8 @@ class Dialect:
     pictures_in_tools: bool = False  # takes pictures in tool messages; else they follow in a message of the user
     usage_cost: bool = False  # has to be asked for the cost of a request
     paid: bool = False  # costs money per token
-    features: frozenset[Feature] = frozenset({Feature.CACHED_TOKENS, Feature.IMAGES})
+    routing_header: str | None = None  # carries the routing key to a router in front of several servers
+    features: frozenset[Feature] = _SEEN  # cached tokens only where a host always says how many
 
 
 DASHSCOPE: Final = Dialect(
@@ -55,6 +58,7 @@ DASHSCOPE: Final = Dialect(
     thinking=Thinking.TOP_LEVEL,
     sampling=_OPENAI | {"top_k": "top_k", "repetition_penalty": "repetition_penalty"},
     paid=True,
+    features=_COUNTED,
 )
 OPENROUTER: Final = Dialect(
     "openrouter",
@@ -67,6 +71,7 @@ OPENROUTER: Final = Dialect(
     thinking_details=True,
     usage_cost=True,
     paid=True,
+    features=_COUNTED,
 )
 OLLAMA: Final = Dialect(
     "ollama",
@@ -74,9 +79,15 @@ OLLAMA: Final = Dialect(
     url_variable="OLLAMA_HOST",
     thinking=Thinking.EFFORT,
     thinking_back=("reasoning_content", "reasoning"),
-    features=frozenset({Feature.IMAGES}),
 )
-SGLANG: Final = Dialect("sglang", thinking=Thinking.TEMPLATE, sampling=_SERVER, pictures_in_tools=True)
+SGLANG: Final = Dialect(
+    "sglang",
+    thinking=Thinking.TEMPLATE,
+    sampling=_SERVER,
+    pictures_in_tools=True,
+    routing_header="x-smg-routing-key",
+    features=_SEEN | {Feature.ROUTING},
+)
 VLLM: Final = Dialect(
     "vllm",
     thinking=Thinking.TEMPLATE,
@@ -88,6 +99,7 @@ LLAMACPP: Final = Dialect(
     "llamacpp",
     thinking=Thinking.TEMPLATE,
     sampling=_OPENAI | {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty"},
+    features=_COUNTED,
 )
 PLAIN: Final = Dialect("chat", paid=True)
 

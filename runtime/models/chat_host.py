@@ -128,19 +128,12 @@ class ChatModel:
         if answer.writer.over:
             yield Chunk((self._tokenizer.special("<|im_end|>"),), FinishReason.STOP, Usage(len(ids)))
             return
-        most = min(sampling.max_new_tokens, room) + len(conversation.partial or ())
-        body = request_body(
-            conversation,
-            sampling,
-            model=self._model,
-            dialect=self._dialect,
-            max_tokens=most,
-            images=options.images,
-        )
+        body = self._body(conversation, sampling, room, options)
+        header, key = self._dialect.routing_header, options.routing_key
         response: Response | None = None
         try:
-            sent = json.dumps(body, ensure_ascii=False).encode(errors="replace")
-            response = await self._transport.send("POST", "/chat/completions", sent)
+            routed = {header: key} if header and key else None
+            response = await self._transport.send("POST", "/chat/completions", body, routed)
             if response.status != 200:
                 raise refusal_of(self._host, response.status, response.headers, await response.read())
             async with aclosing(answer.ids(response)) as received:
@@ -152,6 +145,18 @@ class ChatModel:
         finally:
             if response is not None:
                 await response.close()
+
+    def _body(self, conversation: Conversation, sampling: Sampling, room: int, options: RequestOptions) -> bytes:
+        """The request. What of the turn was there has to be written again, so it gets as many tokens more."""
+        body = request_body(
+            conversation,
+            sampling,
+            model=self._model,
+            dialect=self._dialect,
+            max_tokens=min(sampling.max_new_tokens, room) + len(conversation.partial or ()),
+            images=options.images,
+        )
+        return json.dumps(body, ensure_ascii=False).encode(errors="replace")
 
     def _read(self, ids: Ids) -> Conversation:
         try:

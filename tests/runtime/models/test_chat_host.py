@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -355,6 +356,27 @@ async def test_the_key_goes_into_the_header_alone(capfd: pytest.CaptureFixture[s
     assert KEY not in json.dumps(seen[0].body)
     assert KEY not in repr(model.facts) + model.name
     assert KEY not in "".join(capfd.readouterr())
+
+
+async def test_a_router_gets_the_routing_key() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(STREAMS["sglang"][0])
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for dialect in ("sglang", "chat"):
+            model = client(url, dialect, api_key=KEY)
+            options = RequestOptions(routing_key="run-7")
+            async for _ in model.stream(prompt(), Sampling(), request_id="x", options=options):
+                pass
+            await model.close()
+    assert [b"x-smg-routing-key: run-7\r\n" in head for head in heads] == [True, False]
+    assert all(f"authorization: Bearer {KEY}\r\n".encode() in head for head in heads)
 
 
 async def test_such_a_host_has_no_exact_ids() -> None:
