@@ -17,9 +17,26 @@ from typing import cast
 import pytest
 
 from runtime.ids import Ids
-from runtime.models.base import Chunk, ContextExceeded, FinishReason, Model, Sampling
+from runtime.models.base import (
+    NO_OPTIONS,
+    Chunk,
+    ContextExceeded,
+    Feature,
+    FinishReason,
+    Model,
+    RequestOptions,
+    Sampling,
+)
 
 GREEDY = Sampling(temperature=0, max_new_tokens=2000)
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "read_file",
+        "description": "Show a file.",
+        "parameters": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+    },
+}
 OBSERVATION = "\n<|im_start|>user\n<tool_response>\nnothing new\n</tool_response><|im_end|>\n"
 
 
@@ -34,15 +51,23 @@ class Backend:
     whole: Callable[[Ids], Awaitable[list[int]]]  # the same answer, not streamed
     counts_cached: bool = True
     sampling: Sampling = GREEDY
+    granularity: int = 1  # so many tokens at the end of a known prefix may be missing from the cache
+    strange: Ids | None = None  # the answer has specials, characters of several tokens, and what else is rare
+    strange_answer: tuple[int, ...] = ()
 
 
-def stream_of(backend: Backend, ids: Ids, sampling: Sampling | None = None) -> AsyncGenerator[Chunk, None]:
-    chunks = backend.model.stream(ids, sampling or backend.sampling, request_id="contract")
+def stream_of(
+    backend: Backend, ids: Ids, sampling: Sampling | None = None, options: RequestOptions = NO_OPTIONS
+) -> AsyncGenerator[Chunk, None]:
+    chunks = backend.model.stream(ids, sampling or backend.sampling, request_id="contract", options=options)
     return cast("AsyncGenerator[Chunk, None]", chunks)
 
 
-async def chunks_of(backend: Backend, ids: Ids, sampling: Sampling | None = None) -> list[Chunk]:
-    return [chunk async for chunk in stream_of(backend, ids, sampling)]
+async def chunks_of(
+    backend: Backend, ids: Ids, sampling: Sampling | None = None, options: RequestOptions = NO_OPTIONS
+) -> list[Chunk]:
+    async with aclosing(stream_of(backend, ids, sampling, options)) as chunks:
+        return [chunk async for chunk in chunks]
 
 
 def joined(chunks: list[Chunk]) -> list[int]:
@@ -62,7 +87,7 @@ async def streams_in_order_to_one_finish(backend: Backend) -> None:
     ids = joined(chunks)
     end = backend.model.tokenizer.special("<|im_end|>")
     assert [chunk.finish for chunk in chunks] == [None] * (len(chunks) - 1) + [FinishReason.STOP]
-    assert all(chunk.ids for chunk in chunks)
+    assert all(chunk.ids for chunk in chunks[:-1])
     assert ids[-1] == end
     assert ids.count(end) == 1
     assert len(ids) >= 8
@@ -95,7 +120,55 @@ async def counts_the_prefix_as_cached(backend: Backend) -> None:
     tokenizer = backend.model.tokenizer
     longer = ids.extended(tokenizer.encode_with_specials(OBSERVATION + "<|im_start|>assistant\n<think>\n"))
     usage = (await chunks_of(backend, longer, replace(backend.sampling, max_new_tokens=1)))[-1].usage
-    assert len(ids) - 1 <= usage.cached_tokens <= len(ids)
+    assert len(ids) - backend.granularity <= usage.cached_tokens <= len(ids)
+
+
+async def sums_its_counts_up(backend: Backend) -> None:
+    """At both kinds of finish, and where a prompt ends inside of a turn."""
+    full = joined(await chunks_of(backend, backend.prompt))
+    cases = [(backend.prompt, 2000, len(full)), (backend.prompt, 5, 5)]
+    if Feature.EXACT_IDS in backend.model.facts.features:  # another host writes the whole turn again
+        cases.append((backend.prompt.extended(full[:5]), 2000, len(full) - 5))
+    for ids, limit, written in cases:
+        chunks = await chunks_of(backend, ids, replace(backend.sampling, max_new_tokens=limit))
+        usage = chunks[-1].usage
+        assert (usage.prompt_tokens, usage.completion_tokens) == (len(ids), written)
+        assert 0 <= usage.cached_tokens < len(ids)
+        assert 0 <= usage.reasoning_tokens <= written
+        assert usage.cost is None or usage.cost >= 0
+
+
+async def takes_every_parameter(backend: Backend) -> None:
+    """A host leaves out what it doesn't know, or takes it; none refuses."""
+    drawn = Sampling(0.6, 0.95, 20, 0.05, 0.1, 1.05, max_new_tokens=8, seed=5)
+    chunks = await chunks_of(backend, backend.prompt, drawn)
+    assert 1 <= len(joined(chunks)) <= 8
+    assert chunks[-1].finish in (FinishReason.STOP, FinishReason.LENGTH)
+
+
+async def takes_every_option(backend: Backend) -> None:
+    options = RequestOptions(routing_key="run-7", priority=3, constrain_to=(TOOL,))
+    alone = joined(await chunks_of(backend, backend.prompt))
+    assert joined(await chunks_of(backend, backend.prompt, options=options)) == alone
+
+
+async def hands_on_the_very_ids(backend: Backend) -> None:
+    if backend.strange is None:
+        pytest.skip("this backend can't be made to write anything strange")
+    chunks = await chunks_of(backend, backend.strange)
+    assert joined(chunks) == list(backend.strange_answer)
+    assert chunks[-1].finish is FinishReason.STOP
+    for cut in range(1, len(backend.strange_answer)):
+        start = replace(backend.sampling, max_new_tokens=cut)
+        assert joined(await chunks_of(backend, backend.strange, start)) == list(backend.strange_answer[:cut])
+
+
+async def keeps_streams_apart(backend: Backend) -> None:
+    other = backend.strange or backend.prompt.extended(joined(await chunks_of(backend, backend.prompt))[:3])
+    prompts = (backend.prompt, other, backend.prompt, other)
+    alone = [joined(await chunks_of(backend, ids)) for ids in prompts[:2]] * 2
+    many = await asyncio.gather(*(chunks_of(backend, ids) for ids in prompts))
+    assert [joined(chunks) for chunks in many] == alone
 
 
 async def serves_several_at_once(backend: Backend) -> None:
@@ -129,6 +202,18 @@ async def refuses_a_prompt_that_fills_the_context(backend: Backend) -> None:
         await chunks_of(backend, prompt)
 
 
+async def ends_where_the_context_does(backend: Backend) -> None:
+    model = backend.model
+    if Feature.EXACT_IDS not in model.facts.features:
+        pytest.skip("the host counts the tokens of a prompt by itself")
+    head, tail = backend.prompt[:3], backend.prompt[3:]
+    room = model.context_length - len(backend.prompt) - 3
+    filler = (model.tokenizer.encode(" a")[-1],) * room
+    chunks = await chunks_of(backend, Ids((*head, *filler, *tail)))
+    assert len(joined(chunks)) <= 3
+    assert chunks[-1].finish is (FinishReason.LENGTH if len(joined(chunks)) == 3 else FinishReason.STOP)
+
+
 async def _none_open(backend: Backend) -> bool:
     return await backend.open_requests() == 0
 
@@ -143,10 +228,16 @@ CONTRACT = (
     ends_at_max_new_tokens,
     continues_a_turn_where_it_was_cut,
     counts_the_prefix_as_cached,
+    sums_its_counts_up,
+    takes_every_parameter,
+    takes_every_option,
+    hands_on_the_very_ids,
+    keeps_streams_apart,
     serves_several_at_once,
     early_close_ends_the_request,
     cancellation_ends_the_request,
     refuses_a_prompt_that_fills_the_context,
+    ends_where_the_context_does,
 )
 
 

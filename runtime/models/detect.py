@@ -1,0 +1,264 @@
+"""What kind of model server is at a URL, and what it says of itself: read from it, not assumed.
+
+Each kind is known by what only it has: SGLang (and KTransformers, which is SGLang with experts on the CPU) by
+`/model_info`, vLLM and llama.cpp by the owner in `/v1/models`. Everything else that lists models is taken for a host of
+chat messages (`detect_chat`). vLLM says least of itself, so it is asked to write one token. Left out: making a `Model`
+of what was found (`hosts`), and comparing tokenizers and templates (`compare`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime.models.base import Feature, HostFacts, ModelRefused, ModelUnreachable, Pools
+from runtime.models.http_wire import TransportError
+from runtime.models.refusals import refusal, unreachable, words_of
+
+if TYPE_CHECKING:
+    from runtime.models.http_client import Transport
+    from runtime.models.sglang_facts import Identity
+
+QWEN36_CONTEXT: Final = 262_144  # what the family takes; for servers that don't say
+_CONSTRAINED_SINCE: Final = (0, 32)  # the first vLLM that was seen to take our structural tag
+
+
+class Kind(StrEnum):
+    SGLANG = "sglang"
+    VLLM = "vllm"
+    LLAMACPP = "llamacpp"
+    CHAT = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A server and what it said."""
+
+    kind: Kind
+    name: str  # its own name for its model
+    context_length: int
+    facts: HostFacts
+    identity: Identity | None = None
+    low_priority_first: bool = False
+
+
+class Server:
+    """Questions to one server that cost no generation. Every method raises a `ModelError` when it can't be reached."""
+
+    def __init__(self, transport: Transport, url: str) -> None:
+        self.transport = transport
+        self.url = url
+
+    async def get(self, *paths: str) -> dict[str, Any] | None:
+        """The JSON object at the first path that the server has. None: it has none of them."""
+        for path in paths:
+            status, data = await self._ask("GET", path)
+            if status in (404, 405):
+                continue
+            if status != 200:
+                raise refusal(self.url + path, status, _said(data))
+            body = _object(data)
+            if body is not None:
+                return body
+        return None
+
+    async def text(self, path: str) -> str:
+        """The text at a path; empty where there is none."""
+        status, data = await self._ask("GET", path)
+        return data.decode(errors="replace") if status == 200 else ""
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object; empty for anything else."""
+        status, data = await self._ask("POST", path, json.dumps(body).encode())
+        return status, _object(data) or {}
+
+    async def _ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        try:
+            response = await self.transport.send(method, path, body)
+            try:
+                return response.status, await response.read()
+            finally:
+                await response.close()
+        except TransportError as error:
+            raise unreachable(self.url, error) from error
+
+
+async def detect(server: Server, expected: Kind | None = None) -> Found:
+    """What is there. `expected` is what the user says that it is; the server then needn't list its models.
+
+    Raises a `ModelError`: `ModelRefused` where there is no model server, or another kind than the expected.
+    """
+    if expected is not None and expected in _READERS:
+        found = await _READERS[expected](server, None)
+        if found is not None:
+            return found
+        raise await _another(server, expected)
+    info = await server.get("/model_info", "/get_model_info")
+    if info is not None and "model_path" in info:
+        return await _sglang(server, info)
+    models = await server.get("/v1/models")
+    owner = card_of(models).get("owned_by")
+    kind = next((kind for kind in _READERS if kind == owner), None)
+    found = await _READERS[kind](server, models) if kind is not None else None
+    if found is not None:
+        return found
+    if models is None:
+        raise ModelRefused(
+            f"{server.url} answers, but neither /model_info nor /v1/models. Give the URL of a model server, such as "
+            "http://127.0.0.1:30000; for one that speaks OpenAI's chat API only, write chat:URL#MODEL."
+        )
+    from runtime.models.detect_chat import chat_found
+
+    return await chat_found(server, models)
+
+
+async def _another(server: Server, expected: Kind) -> ModelRefused:
+    """The error for a server of another kind than the user wrote."""
+    models = await server.get("/v1/models")
+    owner = card_of(models).get("owned_by")
+    info = await server.get("/model_info", "/get_model_info")
+    owner = Kind.SGLANG if info is not None and "model_path" in info else owner
+    if owner in _READERS and owner != expected:
+        return ModelRefused(f"At {server.url} is {owner}, not {expected}. Write {owner}:{server.url}, or only the URL.")
+    other = f" It lists models; try chat:{server.url}#MODEL." if models else " Check the address and the port."
+    return ModelRefused(f"{server.url} doesn't answer as {expected} does.{other}")
+
+
+async def _read_sglang(server: Server, models: dict[str, Any] | None) -> Found | None:
+    info = await server.get("/model_info", "/get_model_info")
+    if (info is None or "model_path" not in info) and card_of(models).get("owned_by") != Kind.SGLANG:
+        return None
+    return await _sglang(server, info or {}, models)
+
+
+async def _sglang(server: Server, info: Mapping[str, Any], models: dict[str, Any] | None = None) -> Found:
+    from runtime.models.sglang_facts import facts_of, identity_of, low_priority_first
+
+    said = await server.get("/server_info", "/get_server_info") or {}
+    length = said.get("context_length")
+    if not isinstance(length, int):
+        models = models or await server.get("/v1/models")
+        length = card_of(models).get("max_model_len")
+    notes = () if isinstance(length, int) else (_UNSAID.format(length=QWEN36_CONTEXT),)
+    length = length if isinstance(length, int) else QWEN36_CONTEXT
+    pool = said.get("max_total_num_tokens")
+    if isinstance(pool, int) and pool > 0:
+        length = min(length, pool)  # a request must also fit into the server's cache memory
+    engine = "ktransformers" if said.get("kt_weight_path") else "sglang"
+    facts = facts_of(info, said, engine=engine)
+    named = (info.get("served_model_name"), info.get("model_path"), card_of(models).get("id"))
+    return Found(
+        Kind.SGLANG,
+        next((str(name) for name in named if name), server.url),
+        length,
+        replace(facts, notes=facts.notes + notes),
+        identity_of(info) if info else None,
+        low_priority_first(said),
+    )
+
+
+async def _read_vllm(server: Server, models: dict[str, Any] | None) -> Found | None:
+    models = models or await server.get("/v1/models")
+    card = card_of(models)
+    version = (await server.get("/version") or {}).get("version")
+    if not card or (card.get("owned_by") != Kind.VLLM and not isinstance(version, str)):
+        return None
+    name = str(card.get("id"))
+    features, notes = await _vllm_abilities(server, name, version)
+    length = card.get("max_model_len")
+    if not isinstance(length, int):
+        length, notes = QWEN36_CONTEXT, (*notes, _UNSAID.format(length=QWEN36_CONTEXT))
+    pools = Pools(kv_tokens=_vllm_pool(await server.text("/metrics")))
+    facts = HostFacts("vllm", version if isinstance(version, str) else None, features, pools, notes=notes)
+    return Found(Kind.VLLM, name, length, facts)
+
+
+async def _vllm_abilities(server: Server, name: str, version: Any) -> tuple[frozenset[Feature], tuple[str, ...]]:
+    """What shows in one token: whether ids come back, cached tokens are counted, and priorities are taken."""
+    asked = {"model": name, "prompt": [0], "max_tokens": 1, "temperature": 0, "return_token_ids": True}
+    ours = {Feature.CONSTRAINED} if isinstance(version, str) and _numbers(version) >= _CONSTRAINED_SINCE else set()
+    try:
+        status, body = await server.post("/v1/completions", {**asked, "priority": 1})
+        found = {Feature.PRIORITY}
+        if status == 400 and "riority" in words_of(body):
+            status, body = await server.post("/v1/completions", asked)
+            found = set()
+    except ModelUnreachable:  # a busy server may take longer than a question is worth
+        found, status, body = set(), 0, {}
+    if status != 200:
+        why = words_of(body) if body else "no answer in time"
+        return frozenset({Feature.EXACT_IDS, *ours}), (f"Writing one token to try it failed: {why}.",)
+    choice = (body.get("choices") or [{}])[0]
+    if not isinstance(choice.get("token_ids"), list):
+        return frozenset(), ("It doesn't return token ids; vLLM does from version 0.10.2 on.",)
+    found |= {Feature.EXACT_IDS, *ours}
+    if (body.get("usage") or {}).get("prompt_tokens_details"):
+        return frozenset({*found, Feature.CACHED_TOKENS}), ()
+    return frozenset(found), ("It doesn't say what it has cached; start it with --enable-prompt-tokens-details.",)
+
+
+def _vllm_pool(metrics: str) -> int | None:
+    """Tokens in the key-value pool, from the labels of `vllm:cache_config_info`."""
+    line = next((line for line in metrics.splitlines() if line.startswith("vllm:cache_config_info{")), "")
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+    try:
+        return int(labels["num_gpu_blocks"]) * int(labels["block_size"]) or None
+    except (KeyError, ValueError):
+        return None
+
+
+async def _read_llamacpp(server: Server, models: dict[str, Any] | None) -> Found | None:
+    from runtime.models.llamacpp import LLAMACPP_FEATURES
+
+    props = await server.get("/props")
+    if props is None or "default_generation_settings" not in props:
+        return None
+    length = (props.get("default_generation_settings") or {}).get("n_ctx")
+    build, slots = props.get("build_info"), props.get("total_slots")
+    notes = () if isinstance(length, int) else (_UNSAID.format(length=QWEN36_CONTEXT),)
+    facts = HostFacts(
+        "llamacpp",
+        build if isinstance(build, str) else None,
+        LLAMACPP_FEATURES,
+        Pools(requests=slots if isinstance(slots, int) else None),
+        notes=notes,
+    )
+    named = (props.get("model_alias"), card_of(models).get("id"), props.get("model_path"))
+    name = next((str(name) for name in named if name), server.url)
+    return Found(Kind.LLAMACPP, name, length if isinstance(length, int) else QWEN36_CONTEXT, facts)
+
+
+_READERS: Final[Mapping[Kind, Callable[[Server, dict[str, Any] | None], Coroutine[Any, Any, Found | None]]]] = {
+    Kind.SGLANG: _read_sglang,
+    Kind.VLLM: _read_vllm,
+    Kind.LLAMACPP: _read_llamacpp,
+}
+_UNSAID: Final = "It doesn't say how long a context it takes; {length:,} tokens are assumed."
+
+
+def card_of(models: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The first model of a `/v1/models`; empty where there is none."""
+    cards = (models or {}).get("data")
+    first = cards[0] if isinstance(cards, list) and cards else None
+    return first if isinstance(first, dict) else {}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        body = json.loads(data)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _said(data: bytes) -> str:
+    body = _object(data)
+    return words_of(body) if body else data[:300].decode(errors="replace")

@@ -1,0 +1,183 @@
+"""From a server's URL, or the name of a hosted model, to a `Model` that fits what is there.
+
+A server that takes token ids is first asked how it reads a short conversation. Where its tokenizer or template isn't
+ours, the ids would mean something else to it, so it gets chat messages instead and renders them itself; the facts say
+so. Who writes the kind before the URL gets that kind, and a note. Keys come from the environment only. Left out: what
+a server says of itself (`detect`, `detect_chat`), and models that aren't servers (`connect`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from runtime.models.base import Feature, ModelRefused
+from runtime.models.detect import Found, Kind, Server, detect
+
+if TYPE_CHECKING:
+    from runtime.models.base import HostFacts, Model
+    from runtime.models.chat_dialects import Dialect
+    from runtime.models.chat_host import Price
+    from runtime.models.http_client import Transport
+    from runtime.tokenizer import Tokenizer
+
+PROBE_SECONDS: Final = 30.0
+HOSTED: Final = ("dashscope", "openrouter", "ollama")
+KINDS: Final[Mapping[str, Kind]] = {
+    "sglang": Kind.SGLANG,
+    "ktransformers": Kind.SGLANG,
+    "vllm": Kind.VLLM,
+    "llamacpp": Kind.LLAMACPP,
+    "chat": Kind.CHAT,
+}
+"""What may stand before a URL."""
+_ENDINGS: Final = ("/chat/completions", "/completions", "/completion", "/generate", "/v1")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the caller of `connect` wants of a model; see there."""
+
+    name: str | None
+    tokenizer: Tokenizer
+    context_length: int | None
+    api_key: str | None
+    idle_timeout: float
+
+    def context(self, found: int) -> int:
+        return min(found, self.context_length or found)
+
+
+async def open_server(target: str, wish: Wish, expected: Kind | None = None) -> Model:
+    """The model of the server at `target`, a URL that may end in `#MODEL`. Raises a `ModelError`."""
+    url, _, model = target.partition("#")
+    url = _base(url if "://" in url else f"http://{url}")
+    wish = replace(wish, api_key=wish.api_key or os.environ.get("PATCHWRIGHT_API_KEY"))
+    if expected is Kind.CHAT or (model and expected is None):
+        return await open_chat(url, model or None, wish)
+    transport = _transport(url, wish.api_key)
+    try:
+        found = await detect(Server(transport, url), expected)
+        if found.kind is not Kind.CHAT:
+            found = await _compared(found, url, transport, wish, explicit=expected is not None)
+    finally:
+        await transport.close()
+    if found.kind is Kind.CHAT:
+        return await open_chat(url, found.name, wish, facts=found.facts if found.facts.engine != "chat" else None)
+    return _token_model(replace(found, name=model or found.name), url, wish)
+
+
+async def open_hosted(host: str, model: str, wish: Wish) -> Model:
+    """`model` at one of the `HOSTED`. Raises a `ModelError`."""
+    from runtime.models.chat_dialects import API_KEY, DIALECTS
+
+    dialect = DIALECTS[host]
+    if not model:
+        raise ModelRefused(f"Name a model of {host}, such as {host}:qwen3.6-plus.")
+    url = os.environ.get(dialect.url_variable or "") or dialect.url or ""
+    key = wish.api_key or next(filter(None, map(os.environ.get, dialect.keys)), None)
+    if key is None and dialect.keys != (API_KEY,):
+        raise ModelRefused(f"{host} wants a key; put it into {' or '.join(dialect.keys)}.")
+    url = _base(url if "://" in url else f"http://{url}")
+    return await open_chat(url, model, replace(wish, api_key=key), dialect=dialect)
+
+
+async def open_chat(
+    url: str, model: str | None, wish: Wish, *, dialect: Dialect | None = None, facts: HostFacts | None = None
+) -> Model:
+    """A host of chat messages at `url` (without `/v1`). `facts`: of a server of ids that gets messages, and why."""
+    from runtime.models.chat_host import ChatModel
+    from runtime.models.detect_chat import chat_host
+
+    transport = _transport(url, wish.api_key)
+    try:
+        host = await chat_host(Server(transport, url), model, dialect=dialect)
+    finally:
+        await transport.close()
+    notes = (*host.facts.notes, *(facts.notes if facts else ()))
+    known = replace(host.facts, version=facts.version if facts else None, notes=notes)
+    return ChatModel(
+        f"{url}/v1",
+        host.model,
+        wish.tokenizer,
+        dialect=host.dialect,
+        context_length=wish.context(host.context_length),
+        name=wish.name,
+        api_key=wish.api_key,
+        price=host.price or _catalog_price(host.model, host.dialect),
+        idle_timeout=wish.idle_timeout,
+        facts=known,
+    )
+
+
+async def _compared(found: Found, url: str, transport: Transport, wish: Wish, *, explicit: bool) -> Found:
+    """What was found, as chat where the server reads ids otherwise than we write them."""
+    from runtime.models.compare import compare
+
+    if Feature.EXACT_IDS not in found.facts.features:
+        return _as_chat(found, "So it gets chat messages.")
+    mismatch = (await compare(transport, wish.tokenizer, model=found.name)).mismatch
+    if mismatch is None:
+        return found
+    if not explicit:
+        prefix = found.kind.value
+        return _as_chat(
+            found, f"{mismatch.message} So it gets chat messages; write {prefix}:{url} to send ids all the same."
+        )
+    notes = (*found.facts.notes, f"{mismatch.message} It gets ids all the same, because it was named {found.kind}.")
+    return replace(found, facts=replace(found.facts, notes=notes))
+
+
+def _as_chat(found: Found, why: str) -> Found:
+    return replace(found, kind=Kind.CHAT, facts=replace(found.facts, notes=(*found.facts.notes, why)))
+
+
+def _token_model(found: Found, url: str, wish: Wish) -> Model:
+    common: dict[str, Any] = {
+        "name": wish.name or found.name,
+        "context_length": wish.context(found.context_length),
+        "idle_timeout": wish.idle_timeout,
+        "api_key": wish.api_key,
+        "facts": found.facts,
+    }
+    if found.kind is Kind.VLLM:
+        from runtime.models.vllm import VLLMModel
+
+        return VLLMModel(url, wish.tokenizer, served=found.name, **common)
+    if found.kind is Kind.LLAMACPP:
+        from runtime.models.llamacpp import LlamaCppModel
+
+        return LlamaCppModel(url, wish.tokenizer, **common)
+    from runtime.models.sglang import SGLangModel
+
+    return SGLangModel(
+        url, wish.tokenizer, identity=found.identity, low_priority_first=found.low_priority_first, **common
+    )
+
+
+def _catalog_price(model: str, dialect: Dialect) -> Price | None:
+    if not dialect.paid:
+        return None
+    from runtime.catalog import find
+
+    card = find(model)
+    return card.price_at(dialect.name) if card is not None else None
+
+
+def _base(url: str) -> str:
+    """The URL without what users copy along: slashes, the API's version, the path of an endpoint."""
+    found = url.rstrip("/")
+    for ending in _ENDINGS:
+        found = found.removesuffix(ending)
+    return found.rstrip("/")
+
+
+def _transport(url: str, api_key: str | None) -> Transport:
+    from runtime.models.http_client import open_transport
+
+    try:
+        return open_transport(url, idle_timeout=PROBE_SECONDS, api_key=api_key)
+    except ValueError as error:
+        raise ModelRefused(f"{url} can't be asked: {error}. Write http://HOST:PORT.") from error

@@ -1,0 +1,241 @@
+"""llama.cpp's `/completion` with a prompt of token ids and `return_tokens`, streamed.
+
+The server streams text: a token that leaves a character unfinished is sent with the one that completes it, and then
+only the last of their ids is told. The others are read off the bytes where our tokenizer splits them in the same
+way; where it doesn't (bytes that are no text), that stretch is thrown away and written once more without streaming,
+which tells all ids. So what is handed on are always ids that the server knows.
+
+Which slot takes a request is left to the server: it looks for the one whose cache has most of the prompt. Left out:
+pictures and grammars, retries (`retry`), finding out about a server (`connect`). Read from the sources of llama.cpp
+as of llama-cpp-python 0.3.36, and run against them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from runtime.models.base import (
+    NO_OPTIONS,
+    Chunk,
+    Feature,
+    FinishReason,
+    HostFacts,
+    ModelError,
+    ModelRefused,
+    RequestOptions,
+    Sampling,
+    Usage,
+)
+from runtime.models.refusals import refusal_in_stream
+from runtime.models.token_host import IDLE_SECONDS, TokenHost
+
+if TYPE_CHECKING:
+    from runtime.ids import Ids
+    from runtime.tokenizer import Tokenizer
+
+PATH: Final = "/completion"
+LLAMACPP_FEATURES: Final = frozenset({Feature.EXACT_IDS, Feature.CACHED_TOKENS})
+_FINISHES: Final = {"eos": FinishReason.STOP, "word": FinishReason.STOP, "limit": FinishReason.LENGTH}
+_SAMPLERS: Final = ("penalties", "temperature", "top_k", "top_p", "min_p")
+"""In the order in which SGLang and vLLM apply them; llama.cpp's own order has the temperature last."""
+_FINAL_FIELDS: Final = ("tokens", "stop", "stop_type", "id_slot", "tokens_predicted", "tokens_evaluated", "timings")
+"""Of the last event, which else repeats the prompt as text."""
+
+
+class LlamaCppModel(TokenHost):
+    """One llama.cpp server. Safe for concurrent `stream` calls; as many run at once as the server has slots."""
+
+    def __init__(
+        self,
+        url: str,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        context_length: int,
+        idle_timeout: float = IDLE_SECONDS,
+        api_key: str | None = None,
+        facts: HostFacts | None = None,
+    ) -> None:
+        super().__init__(
+            url,
+            tokenizer,
+            name=name,
+            context_length=context_length,
+            facts=facts or HostFacts("llamacpp", features=LLAMACPP_FEATURES),
+            idle_timeout=idle_timeout,
+            api_key=api_key,
+        )
+
+    async def stream(
+        self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
+    ) -> AsyncGenerator[Chunk, None]:
+        """Generate after `ids`; `max_new_tokens` is lowered to what the context has room for.
+
+        Raises a `ModelError`. An idle stream ends in `StreamCut`; there is no limit to the whole.
+        """
+        limit = min(sampling.max_new_tokens, self._room(len(ids)))
+        turn = _Turn(len(ids), self._end, self._stops)
+        while True:
+            decoder = LlamaCppDecoder(self._url, self._tokenizer, turn)
+            body = _body(ids.extended(turn.ids), sampling, limit - len(turn.ids))
+            async with aclosing(self._chunks(PATH, body, decoder)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            if not decoder.unread:
+                return
+            few = min(decoder.unread, limit - len(turn.ids))
+            body = _body(ids.extended(turn.ids), sampling, few, stream=False, slot=decoder.slot)
+            answer = _parsed(self._url, await self._whole(PATH, body))
+            chunk = turn.take(answer["tokens"], answer, at_limit=len(turn.ids) + few >= limit)
+            yield chunk
+            if chunk.finish is not None:
+                return
+
+
+def _body(ids: Ids, sampling: Sampling, limit: int, *, stream: bool = True, slot: int | None = None) -> bytes:
+    fields: dict[str, Any] = {
+        "n_predict": limit,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "presence_penalty": sampling.presence_penalty,
+        "repeat_penalty": sampling.repetition_penalty,
+        "samplers": _SAMPLERS,
+        "cache_prompt": True,
+        "return_tokens": True,
+        "return_progress": True,
+        "response_fields": _FINAL_FIELDS,
+        "stream": stream,
+    }
+    if sampling.seed is not None:
+        fields["seed"] = sampling.seed
+    if slot is not None:
+        fields["id_slot"] = slot
+    rest = json.dumps(fields).encode()
+    return b"".join((b'{"prompt":', *ids.json_parts(), b",", rest[1:]))  # megabytes: copied once
+
+
+class _Turn:
+    """What has come of one turn, over all the requests that it took."""
+
+    def __init__(self, prompt_tokens: int, end: int, stops: Sequence[int]) -> None:
+        self.ids: list[int] = []
+        self._prompt_tokens = prompt_tokens
+        self._end = end
+        self._stops = stops
+        self._cached: int | None = None
+
+    def begin(self, cached: int) -> None:
+        """A request found so many tokens of its prompt in the cache; the turn's first one counts."""
+        if self._cached is None:
+            self._cached = cached
+
+    def take(self, new: Sequence[int], answer: Mapping[str, Any] | None, *, at_limit: bool = True) -> Chunk:
+        """The next chunk. `answer` is the event or body that ends a request; None inside of one.
+
+        `at_limit`: where that request ended by its length, the turn does so too.
+        """
+        if answer is None:
+            self.ids += new
+            return Chunk(tuple(new))
+        self.begin((answer.get("timings") or {}).get("cache_n") or 0)
+        finish = _FINISHES.get(str(answer.get("stop_type")), FinishReason.ABORT)
+        if finish is FinishReason.LENGTH and not at_limit:
+            self.ids += new
+            return Chunk(tuple(new))
+        if finish is FinishReason.STOP and [*self.ids, *new][-1:] != [self._end]:
+            new = [*(new[:-1] if new and new[-1] in self._stops else new), self._end]
+        self.ids += new
+        return Chunk(tuple(new), finish, Usage(self._prompt_tokens, self._cached or 0, len(self.ids)))
+
+
+class LlamaCppDecoder:
+    """Turns the events of one stream into ids; sets `unread` where they can't be known."""
+
+    def __init__(self, url: str, tokenizer: Tokenizer, turn: _Turn) -> None:
+        self.ended = False
+        self.error: ModelError | None = None
+        self.unread = 0  # ids that came and aren't known, and the one behind them
+        self.slot: int | None = None  # where the server keeps what it has of the turn
+        self._url = url
+        self._tokenizer = tokenizer
+        self._turn = turn
+        self._come = 0  # ids of this request that are known
+
+    @property
+    def count(self) -> int:
+        return len(self._turn.ids)
+
+    def feed(self, events: list[bytes]) -> Chunk | None:
+        new: list[int] = []
+        try:
+            for data in events:
+                event = _parsed(self._url, data)
+                new += self._ids(event)
+                if self.unread:
+                    self.ended = True
+                    break
+                if event["stop"]:
+                    self.ended = True
+                    return self._turn.take([*new], event)
+        except ModelError as error:
+            self.error = error
+        return self._turn.take(new, None) if new else None
+
+    def close(self) -> Chunk | None:
+        return None
+
+    def _ids(self, event: Mapping[str, Any]) -> list[int]:
+        """The ids of an event, with those that it should have told before it."""
+        try:
+            if "prompt_progress" in event:  # its one token is none
+                self._turn.begin(event["prompt_progress"]["cache"])
+                return []
+            ids: list[int] = event["tokens"]
+            self.slot = event.get("id_slot")
+            self._come += len(ids)
+            left_out = event["tokens_predicted"] - self._come
+            if left_out <= 0:
+                return ids
+            found = _split(self._tokenizer, str(event.get("content", "")), ids[-1:], left_out)
+        except (KeyError, TypeError) as error:
+            _no_ids(self._url, json.dumps(event).encode(), error)
+        if found is None:
+            self.unread = left_out + 1
+            return []
+        self._come += left_out
+        return [*found, *ids]
+
+
+def _split(tokenizer: Tokenizer, text: str, last: Sequence[int], count: int) -> list[int] | None:
+    """The `count` ids before `last` that write `text` with it. None: not to be known."""
+    ids = tokenizer.encode(text)
+    if len(ids) != count + 1 or ids[-1:] != list(last) or tokenizer.decode_bytes(ids) != text.encode():
+        return None
+    return ids[:-1] if "\N{REPLACEMENT CHARACTER}" not in text else None
+
+
+def _parsed(url: str, data: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError as error:
+        _no_ids(url, data, error)
+    if not isinstance(event, dict):
+        _no_ids(url, data, None)
+    if "error" in event:
+        raise refusal_in_stream(url, event)
+    if not isinstance(event.get("tokens"), list) or not isinstance(event.get("stop"), bool):
+        _no_ids(url, data, None)
+    return event
+
+
+def _no_ids(url: str, data: bytes, error: Exception | None) -> NoReturn:
+    shown = data[:200].decode(errors="replace")
+    raise ModelRefused(
+        f"{url} doesn't answer {PATH} with token ids as llama.cpp does: {shown!r}. It needs a llama-server that knows "
+        f"`return_tokens` (December 2024 or later); else write chat:{url} as the model."
+    ) from error

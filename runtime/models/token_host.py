@@ -1,0 +1,169 @@
+"""What model servers that take token ids over HTTP have in common: a request, its stream, and their errors.
+
+A server's own module gives the body of a request and a decoder for the events of its answer. Aborting is closing the
+connection, which every one of them notices. Left out: SGLang, which has more to say (`runtime.models.sglang`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, Protocol
+
+from runtime.models.base import Chunk, HostFacts, ModelError, StreamCut
+from runtime.models.http_client import Response, open_transport
+from runtime.models.http_wire import TransportError
+from runtime.models.refusals import lost, read_refusal, too_long
+from runtime.models.sse import SSEReader
+
+if TYPE_CHECKING:
+    from runtime.tokenizer import Tokenizer
+
+IDLE_SECONDS: Final = 600.0  # a long prefill on a busy server says nothing for minutes
+REST_SECONDS: Final = 2.0  # for what comes behind a finish
+
+
+class EventDecoder(Protocol):
+    """Makes chunks of ids out of the events of one answer."""
+
+    ended: bool
+    """The answer has come to its end."""
+    error: ModelError | None
+    """What came behind the last chunk."""
+
+    @property
+    def count(self) -> int:
+        """Ids handed out."""
+        ...
+
+    def feed(self, events: list[bytes]) -> Chunk | None:
+        """One chunk for all the events of a read. None: nothing new."""
+        ...
+
+    def close(self) -> Chunk | None:
+        """The stream is over: what was held back until then."""
+        ...
+
+
+class TokenHost:
+    """One server. Safe for concurrent requests. A subclass adds `stream`."""
+
+    def __init__(
+        self,
+        url: str,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        context_length: int,
+        facts: HostFacts,
+        idle_timeout: float = IDLE_SECONDS,
+        api_key: str | None = None,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._tokenizer = tokenizer
+        self._name = name
+        self._context_length = context_length
+        self._facts = facts
+        self._idle_timeout = idle_timeout
+        self._end = tokenizer.special("<|im_end|>")
+        self._stops = [self._end, *_special(tokenizer, "<|endoftext|>")]
+        self._transport = open_transport(self._url, idle_timeout=idle_timeout, api_key=api_key)
+
+    @property
+    def facts(self) -> HostFacts:
+        return self._facts
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    def context_length(self) -> int:
+        return self._context_length
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def _room(self, prompt: int) -> int:
+        """Tokens that the answer may have. Raises `ContextExceeded` when there is none."""
+        room = self._context_length - prompt
+        if room < 1:
+            raise too_long(self._name, prompt, self._context_length)
+        return room
+
+    async def _chunks(self, path: str, body: bytes, decoder: EventDecoder) -> AsyncGenerator[Chunk, None]:
+        """The chunks of one streamed answer. Raises a `ModelError`; closing it early closes the connection."""
+        response: Response | None = None
+        try:
+            response = await self._transport.send("POST", path, body)
+            if response.status != 200:
+                raise await read_refusal(self._url, response)
+            async with aclosing(_read(response, decoder)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            if not decoder.ended:
+                raise StreamCut(f"{self._url} ended the stream after {decoder.count} tokens, before its finish.")
+        except TransportError as error:
+            begun = response is not None
+            raise lost(self._url, error, begun=begun, count=decoder.count, idle_timeout=self._idle_timeout) from error
+        finally:
+            if response is not None:
+                await response.close()
+
+    async def _whole(self, path: str, body: bytes) -> bytes:
+        """The body of an answer that isn't streamed. Raises a `ModelError`."""
+        response: Response | None = None
+        try:
+            response = await self._transport.send("POST", path, body)
+            if response.status != 200:
+                raise await read_refusal(self._url, response)
+            return await response.read()
+        except TransportError as error:
+            begun = response is not None
+            raise lost(self._url, error, begun=begun, count=0, idle_timeout=self._idle_timeout) from error
+        finally:
+            if response is not None:
+                await response.close()
+
+
+async def _read(response: Response, decoder: EventDecoder) -> AsyncGenerator[Chunk, None]:
+    """The chunks of one answer; ends with its finish, or where the stream does. Raises what the decoder found."""
+    reader = SSEReader()
+    received = response.chunks()
+    async for data in received:
+        chunk = decoder.feed(reader.feed(data))
+        if chunk is not None:
+            if chunk.finish is not None:
+                await _read_rest(received)
+            yield chunk
+            if chunk.finish is not None:
+                return
+        if decoder.error is not None:
+            raise decoder.error
+        if decoder.ended:
+            return
+    last = decoder.close()
+    if last is not None:
+        yield last
+
+
+async def _read_rest(received: AsyncIterator[bytes]) -> None:
+    """Read behind the finish, so that the connection can be used again. The answer is whole either way."""
+    try:
+        async with asyncio.timeout(REST_SECONDS):
+            async for _ in received:
+                pass
+    except (TimeoutError, TransportError):
+        pass
+
+
+def _special(tokenizer: Tokenizer, text: str) -> list[int]:
+    try:
+        return [tokenizer.special(text)]
+    except KeyError:
+        return []

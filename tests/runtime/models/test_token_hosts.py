@@ -1,0 +1,221 @@
+"""The clients for vLLM and llama.cpp against the scripted server in their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from runtime.ids import Ids
+from runtime.models import connect
+from runtime.models.base import (
+    ContextExceeded,
+    Feature,
+    FinishReason,
+    Model,
+    ModelBusy,
+    ModelFailed,
+    ModelRefused,
+    ModelUnreachable,
+    RequestOptions,
+    Sampling,
+    StreamCut,
+    Usage,
+)
+from runtime.models.scripted import Dialect, ScriptedServer
+from tests.runtime.models.contract import CONTRACT, Backend, check_name
+from tests.runtime.models.helpers import ask, encoded, http, prompt
+
+END = 248046
+TURN = "Look around.\n</think>\n\nGrüße 🎉 and so on"
+STRANGE = "crab \N{DNA DOUBLE HELIX}\N{SNOWMAN} 🏳️\u200d🌈 <tool_call>é</think>\N{EGYPTIAN HIEROGLYPH A001}"
+IDS = [*encoded(TURN), END]
+BOTH = [Dialect.VLLM, Dialect.LLAMACPP]
+
+
+@asynccontextmanager
+async def served(
+    dialect: Dialect, turn: dict[str, Any] | str = TURN, **options: Any
+) -> AsyncIterator[tuple[ScriptedServer, Model]]:
+    turns = [{"text": turn} if isinstance(turn, str) else turn]
+    script = {"name": "served", "context_length": 4096, "turns": turns}
+    async with ScriptedServer(script, dialect=dialect, **options) as server:
+        model = await connect(server.url, idle_timeout=5)
+        try:
+            yield server, model
+        finally:
+            await model.close()
+
+
+@pytest.fixture(params=[(Dialect.VLLM, 1), (Dialect.VLLM, 5), (Dialect.LLAMACPP, 1)], ids=lambda case: f"{case}")
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    dialect, interval = request.param
+    script = {
+        "context_length": 16_384,
+        "turns": [{"text": TURN}, {"text": "second"}],
+        "conversations": [
+            {
+                "match": "long",
+                "turns": [{"text": "word " * 400, "faults": [{"kind": "slow", "seconds": 0.01, "times": "always"}]}],
+            },
+            {"match": "strange", "turns": [{"text": STRANGE}]},
+        ],
+    }
+    async with ScriptedServer(script, dialect=dialect, stream_interval=interval) as server:
+        model = await connect(server.url)
+
+        async def open_requests() -> int:
+            return server.open_requests
+
+        async def whole(ids: Ids) -> list[int]:
+            if dialect is Dialect.VLLM:
+                body = {"prompt": list(ids), "max_tokens": 2000, "return_token_ids": True}
+                choice = (await http(server.url, "/v1/completions", body)).json()["choices"][0]
+                return list(choice["token_ids"])
+            answer = await http(server.url, "/completion", {"prompt": list(ids), "return_tokens": True})
+            return list(answer.json()["tokens"])
+
+        yield Backend(
+            model,
+            prompt(),
+            prompt("a long one"),
+            open_requests,
+            whole,
+            strange=prompt("a strange one"),
+            strange_answer=(*encoded(STRANGE), END),
+        )
+        await model.close()
+
+
+@pytest.mark.parametrize("check", CONTRACT, ids=check_name)
+async def test_contract(backend: Backend, check: Callable[[Backend], Awaitable[None]]) -> None:
+    await check(backend)
+
+
+SAMPLING = Sampling(0.5, 0.8, 7, 0.1, 0.2, 1.1, 99, seed=3)
+
+
+async def test_what_vllm_is_asked() -> None:
+    async with served(Dialect.VLLM, info={"priority": True}) as (server, model):
+        await ask(model, prompt(), SAMPLING)
+        async for _ in model.stream(prompt(), Sampling(), request_id="x", options=RequestOptions("key", priority=4)):
+            pass
+        first, second = server.requests
+    assert list(first.prompt_ids) == list(prompt())
+    assert first.body == {
+        "model": "served",
+        "temperature": 0.5,
+        "top_p": 0.8,
+        "top_k": 7,
+        "min_p": 0.1,
+        "presence_penalty": 0.2,
+        "repetition_penalty": 1.1,
+        "max_tokens": 99,
+        "stop_token_ids": [END, 248044],
+        "skip_special_tokens": False,
+        "return_token_ids": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "seed": 3,
+    }
+    assert second.body["priority"] == -4
+    assert second.body["max_tokens"] == 4096 - len(prompt())
+
+
+async def test_what_llamacpp_is_asked() -> None:
+    async with served(Dialect.LLAMACPP) as (server, model):
+        await ask(model, prompt(), SAMPLING)
+        (request,) = server.requests
+    assert list(request.prompt_ids) == list(prompt())
+    fields = request.body.pop("response_fields")
+    assert request.body == {
+        "n_predict": 99,
+        "temperature": 0.5,
+        "top_p": 0.8,
+        "top_k": 7,
+        "min_p": 0.1,
+        "presence_penalty": 0.2,
+        "repeat_penalty": 1.1,
+        "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
+        "cache_prompt": True,
+        "return_tokens": True,
+        "return_progress": True,
+        "stream": True,
+        "seed": 3,
+    }
+    assert "prompt" not in fields
+
+
+async def test_characters_that_llamacpp_tells_late_cost_one_request() -> None:
+    async with served(Dialect.LLAMACPP, STRANGE) as (server, model):
+        received, _ = await ask(model, prompt())
+        assert received == [*encoded(STRANGE), END]
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("limit", range(1, len(encoded(STRANGE)) + 1))
+async def test_an_answer_of_llamacpp_that_ends_inside_of_a_character(limit: int) -> None:
+    async with served(Dialect.LLAMACPP, STRANGE) as (_, model):
+        received, last = await ask(model, prompt(), Sampling(max_new_tokens=limit))
+        assert tuple(received) == encoded(STRANGE)[:limit]
+        assert (last.finish, last.usage) == (FinishReason.LENGTH, Usage(len(prompt()), 0, limit))
+
+
+@pytest.mark.parametrize("dialect", BOTH)
+async def test_a_broken_stream_keeps_what_came(dialect: Dialect) -> None:
+    async with served(dialect, {"text": TURN, "faults": [{"kind": "cut", "tokens": 4}]}) as (_, model):
+        received: list[int] = []
+        with pytest.raises(StreamCut, match="after 4 tokens"):
+            async for chunk in model.stream(prompt(), Sampling(), request_id="x"):
+                received += chunk.ids
+        assert received == IDS[:4]
+
+
+@pytest.mark.parametrize("dialect", BOTH)
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        ({"kind": "http", "status": 500}, ModelFailed, "answered 500"),
+        ({"kind": "http", "status": 503, "retry_after": 3}, ModelBusy, "busy"),
+        ({"kind": "http", "status": 401}, ModelRefused, "PATCHWRIGHT_API_KEY"),
+        ({"kind": "empty"}, StreamCut, "ended the stream after 0 tokens"),
+        ({"kind": "abort", "tokens": 2, "status": 503}, ModelBusy, "503"),
+        ({"kind": "garbage"}, ModelRefused, "with token ids as"),
+        ({"kind": "stall", "seconds": 60}, StreamCut, "sent nothing for 5 s"),
+    ],
+    ids=lambda value: value.get("kind", "") + str(value.get("status", "")) if isinstance(value, dict) else "",
+)
+async def test_what_goes_wrong_has_a_name(
+    dialect: Dialect, fault: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    async with served(dialect, {"text": TURN, "faults": [fault]}) as (_, model):
+        with pytest.raises(error, match=words):
+            await ask(model, prompt())
+        assert (await ask(model, prompt()))[0] == IDS
+
+
+@pytest.mark.parametrize("dialect", BOTH)
+async def test_a_server_that_has_gone(dialect: Dialect) -> None:
+    async with served(dialect) as (server, model):
+        await server.close()
+        with pytest.raises(ModelUnreachable, match="Check that the server runs"):
+            await ask(model, prompt())
+
+
+@pytest.mark.parametrize("dialect", BOTH)
+async def test_the_servers_own_refusal_of_a_long_prompt(dialect: Dialect) -> None:
+    """As where the context was lowered behind our back."""
+    async with served(dialect) as (_, model):
+        model._context_length = 10_000  # type: ignore[attr-defined]
+        with pytest.raises(ContextExceeded, match="4096"):
+            await ask(model, prompt().extended([220] * 5000))
+
+
+async def test_vllm_that_returns_no_ids_gets_messages() -> None:
+    async with served(Dialect.VLLM, info={"token_ids": False}) as (server, model):
+        assert Feature.EXACT_IDS not in model.facts.features
+        assert "It doesn't return token ids" in model.facts.notes[0]
+        assert (await ask(model, prompt()))[0][-1] == END
+        assert server.requests[-1].path == "/v1/chat/completions"
