@@ -4,17 +4,63 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Generator
 
 import pytest
 
+from tests.servers.sglang import (
+    installed,
+    servers_folder,
+    sglang_demo,
+    sglang_demo_server,
+    sglang_hybrid,
+    sglang_hybrid_64,
+    sglang_hybrid_64_server,
+    sglang_hybrid_server,
+    sglang_installed,
+)
+from tests.servers.shared import Server
 from tests.shared_data import SHARED
+
+__all__ = [
+    "servers_folder",
+    "sglang_demo",
+    "sglang_demo_server",
+    "sglang_hybrid",
+    "sglang_hybrid_64",
+    "sglang_hybrid_64_server",
+    "sglang_hybrid_server",
+    "sglang_installed",
+]
+
+SERVER_SECONDS = 900  # a test that starts a real server, on a machine that is busy with others
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     required = set(filter(None, os.environ.get("PATCHWRIGHT_REQUIRE", "").split(",")))
     if "shared" in required and not SHARED.is_dir():
         pytest.exit(f"the shared cases are required and not at {SHARED}", returncode=1)
-    if "torch" in required and "torch" in str(session.config.option.markexpr).replace("not torch", ""):
+    chosen = str(session.config.option.markexpr)
+    if "sglang" in required and "sglang" in chosen.replace("not sglang", "") and not installed():
+        pytest.exit("SGLang is required and not installed: run scripts/sglang-cpu.sh", returncode=1)
+    if "torch" in required and "torch" in chosen.replace("not torch", ""):
         missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
         if missing:
             pytest.exit(f"required and not installed: {', '.join(missing)}", returncode=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("sglang") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SERVER_SECONDS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what the real servers that it used had to say."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            if isinstance(value, Server):
+                report.sections.append((f"log of {name}", value.log_tail()))
+    return report

@@ -8,7 +8,10 @@ weights are drawn wide, so that the same prompt gives one clear next token and d
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +19,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.checkpoints import serving_files, tokenizer_file
+from examples.checkpoints.chat_template import chat_template
+from runtime.bpe_vocabulary import cache_folder
 from runtime.qwen_bpe import qwen_tokenizer
 
 EMBEDDINGS: Final = 248_320  # rows; the tokens and some that pad them, as in the published checkpoints
@@ -65,6 +70,24 @@ def save(folder: Path, *, seed: int = 0) -> Path:
     tokenizer_file.save_qwen36(folder / "tokenizer.json")
     serving_files.save(folder)
     return folder
+
+
+def cached() -> Path:
+    """The checkpoint in Patchwright's cache, made when it isn't there (half a minute, 160 MB)."""
+    folder = cache_folder()
+    if folder is None:
+        raise RuntimeError("There is no cache folder: set PATCHWRIGHT_CACHE or HOME.")
+    here = Path(__file__).parent
+    sources = b"".join((here / name).read_bytes() for name in ("hybrid.py", "tokenizer_file.py", "serving_files.py"))
+    target = folder / f"hybrid-{sha256(sources + chat_template().encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            unfinished = target.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            save(unfinished).rename(target)
+    return target
 
 
 if __name__ == "__main__":

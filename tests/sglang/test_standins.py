@@ -162,34 +162,6 @@ def test_the_convolution_of_a_sequence_is_that_of_its_parts(kernels: Any) -> Non
     assert torch.equal(pool[0], torch.full((5, 3), 7.0))
 
 
-def test_the_hash_is_murmur3(kernels: Any) -> None:
-    def murmur3(data: bytes) -> int:
-        state = 0
-        for start in range(0, len(data), 4):
-            block = int.from_bytes(data[start : start + 4], "little") * 0xCC9E2D51 & 0xFFFFFFFF
-            block = (block << 15 | block >> 17) & 0xFFFFFFFF
-            state ^= block * 0x1B873593 & 0xFFFFFFFF
-            state = ((state << 13 | state >> 19) & 0xFFFFFFFF) * 5 + 0xE6546B64 & 0xFFFFFFFF
-        state ^= len(data)
-        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-            state = (state ^ state >> shift) * factor & 0xFFFFFFFF
-        return state ^ state >> 16
-
-    assert murmur3(b"\xff\xff\xff\xff") == 0x76293B50  # a known value of the published function
-    seeds, positions, columns = [0, 42, 2**63 - 1], [0, 7, 2**31 - 1], [0, 1, 248_319]
-    hashed = torch.ops.sgl_kernel.murmur_hash32_cpu.default(
-        torch.tensor(seeds), torch.tensor(positions), torch.tensor(columns)
-    )
-    assert hashed.dtype == torch.uint32
-    assert hashed.tolist() == [
-        [
-            murmur3(seed.to_bytes(8, "little") + position.to_bytes(4, "little") + column.to_bytes(4, "little"))
-            for column in columns
-        ]
-        for seed, position in zip(seeds, positions, strict=True)
-    ]
-
-
 def test_what_is_left_out_says_so(kernels: Any) -> None:
     with pytest.raises(NotImplementedError, match="verify_tree_greedy_cpu"):
         kernels.verify_tree_greedy_cpu(1)

@@ -37,6 +37,7 @@ _OPERATORS = (
     "flash_attn_varlen_func",
     "fused_dual_residual_rmsnorm_cpu",
     "fused_moe_router_cpu",
+    "murmur_hash32_cpu",
     "rmsnorm_cpu",
 )
 
@@ -68,8 +69,6 @@ def _register() -> None:
     for name in _OPERATORS:
         setattr(torch.ops.sgl_kernel, name, _absent(name))
     for kernel in (*operators.KERNELS, *mamba.KERNELS):
-        # SGLang calls some of them through the overload that a compiled operator has.
-        kernel.default = kernel  # type: ignore[attr-defined]
         setattr(torch.ops.sgl_kernel, kernel.__name__, kernel)
 
 

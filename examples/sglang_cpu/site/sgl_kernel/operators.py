@@ -1,4 +1,4 @@
-"""Around attention and sampling: norms of queries and keys, gates, splits of projections, the sampler's hash."""
+"""Around attention: norms of queries and keys, gates, splits of projections."""
 
 from __future__ import annotations
 
@@ -74,36 +74,10 @@ def fused_gdn_gating_cpu(
     return g.unsqueeze(0), torch.sigmoid(b.float()).to(b.dtype).unsqueeze(0)
 
 
-def murmur_hash32_cpu(seeds: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """MurmurHash3 (32 bits, from 0) of seed (64 bits), position and column, as uint32 of (rows, columns)."""
-    low, high = seeds.long() & _WORD, (seeds.long() >> 32) & _WORD
-    state = torch.zeros((len(seeds), 1), dtype=torch.int64)
-    for block in (low[:, None], high[:, None], (positions.long() & _WORD)[:, None], (columns.long() & _WORD)[None, :]):
-        mixed = _times(_rotated(_times(block, 0xCC9E2D51), 15), 0x1B873593)
-        state = (_times(_rotated(state ^ mixed, 13), 5) + 0xE6546B64) & _WORD
-    state = state ^ 16  # bytes hashed
-    state = _times(state ^ (state >> 16), 0x85EBCA6B)
-    state = _times(state ^ (state >> 13), 0xC2B2AE35)
-    return (state ^ (state >> 16)).to(torch.uint32)
-
-
-_WORD = 0xFFFFFFFF
-
-
-def _times(words: torch.Tensor, factor: int) -> torch.Tensor:
-    """The low 32 bits of a product; the factor's halves keep it within 63 bits."""
-    return (words * (factor & 0xFFFF) + ((words * (factor >> 16) & 0xFFFF) << 16)) & _WORD
-
-
-def _rotated(words: torch.Tensor, bits: int) -> torch.Tensor:
-    return ((words << bits) | (words >> (32 - bits))) & _WORD
-
-
 KERNELS = (
     fused_sigmoid_mul_cpu,
     fused_qk_gemma_rmsnorm_cpu,
     fused_qk_gemma_rmsnorm_with_gate_cpu,
     fused_qkvzba_split_reshape_cat_contiguous_cpu,
     fused_gdn_gating_cpu,
-    murmur_hash32_cpu,
 )
