@@ -3,6 +3,7 @@
     [sandbox]
     image = "my/image:tag"        # or: dockerfile = "path/Dockerfile"
     setup = "pip install -e ."    # run once when the image is made
+    packages = ["libpq-dev"]      # of the distribution, besides those that are detected
     workdir = "/workspace"        # where the checkout lies in the sandbox
     [test]
     command = "pytest -q"         # fails before the fix or stays green
@@ -35,6 +36,7 @@ class SandboxSection(_Strict):
     image: str | None = None
     dockerfile: str | None = None
     setup: str | None = None
+    packages: list[str] = []
     workdir: str = Field(default="/workspace", pattern=r"^(/[A-Za-z0-9._-]+)+$", max_length=200)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import shutil
 import tarfile
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 from agent.config import RepositoryConfig
 from agent.git import git
 from agent.runs import RunFolder
-from sandbox.base import Sandbox
+from sandbox.base import Sandbox, SandboxError
 
 Progress = Callable[[str], None]
 
@@ -46,11 +47,26 @@ class Machine:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             spec = replace(spec, folder=str(folder))
-        return await open_sandbox(self.kind, spec)
+        sandbox = await open_sandbox(self.kind, spec)
+        if self.kind != "none":
+            await _enter(sandbox)
+        return sandbox
 
     def clear(self) -> None:
         """Remove the folders that were worked in."""
         shutil.rmtree(self.run.path / "work", ignore_errors=True)
+
+
+async def _enter(sandbox: Sandbox) -> None:
+    """Put into the empty work folder what the image has for it, such as links to installed modules."""
+    from sandbox.images import ENTER
+
+    script = f'if [ -x {ENTER} ]; then {ENTER} "$1" "$2"; fi'
+    result = await sandbox.run(["/bin/sh", "-c", script, "sh", sandbox.workdir, sandbox.state_dir])
+    if result.exit_code:
+        await sandbox.close()
+        said = result.output.decode("utf-8", "replace").strip()
+        raise SandboxError(f"the image's own files can't be put into the work folder: {said[-800:]}")
 
 
 async def clear_away() -> None:
@@ -65,22 +81,35 @@ async def prepare(
 ) -> Machine:
     """Choose the sandbox and make its image ready, building what is missing. Raises SandboxError."""
     from sandbox.choose import choose
-    from sandbox.images import ImageConfig, resolve_image
+    from sandbox.images import ImageConfig, environment_for
 
     await clear_away()
     chosen = await choose(kind)
     said = config.sandbox
-    wanted = ImageConfig(image=said.image, dockerfile=said.dockerfile, setup=said.setup)
+    wanted = ImageConfig(said.image, said.dockerfile, said.setup, tuple(said.packages))
     with tempfile.TemporaryDirectory(prefix="patchwright-context-") as folder:
-        if image is None and (wanted.dockerfile or wanted.setup):
-            await _unpack_base(run.repository, Path(folder))
-        name = await resolve_image(
-            chosen, image=image, config=wanted, context=Path(folder), workdir=said.workdir, progress=progress
+        if image is None and chosen != "none":
+            await unpack_base(run.repository, Path(folder))
+        made = await environment_for(
+            chosen,
+            context=Path(folder),
+            image=image,
+            config=wanted,
+            workdir=said.workdir if "workdir" in said.model_fields_set else None,
+            may_build=_may_build(run),
+            progress=progress,
         )
-    return Machine(chosen, name, said.workdir, run)
+    return Machine(chosen, made.image, made.workdir, run)
 
 
-async def _unpack_base(bare: Path, folder: Path) -> None:
+def _may_build(run: RunFolder) -> bool:
+    """Whether what the repository asks for may be built: its user's own folder, or allowed by name."""
+    with run.events.open(encoding="utf-8") as file:
+        started = json.loads(file.readline())["data"]
+    return bool(started["repository"]["folder"] or started["request"]["allow_build"])
+
+
+async def unpack_base(bare: Path, folder: Path) -> None:
     """The base commit's files for an image build: unpacked as data, no link or path that leaves the folder."""
     archive = await git("archive", "--format=tar", "refs/heads/main", at=bare)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:

@@ -78,7 +78,7 @@ async def open_bubblewrap(spec: SandboxSpec) -> GuestSandbox:
         sandbox = GuestSandbox(
             machine, channel, spec, workdir=spec.workdir, state_dir=STATE_DIR, reopen=open_bubblewrap
         )
-        await sandbox.start(_config(spec, group))
+        await sandbox.start(_config(spec, group, tree))
     except BaseException:  # whatever ended the start, cancellation too: leave no process and no group
         if machine is not None:
             await machine.stop()
@@ -120,14 +120,16 @@ def _bwrap() -> str:
     return str(program)
 
 
-def _config(spec: SandboxSpec, group: cgroups.Group | None) -> Message:
+def _config(spec: SandboxSpec, group: cgroups.Group | None, tree: Path | None) -> Message:
+    from sandbox.images import read_environment
+
     limits = spec.limits
     rlimits = {"core": 0, "nofile": limits.open_files}
     release = tuple(int(part) for part in platform.release().split(".")[:2])
     if os.getuid() == 0 or release >= (5, 14):  # older kernels count the user's processes outside as well
         rlimits["nproc"] = limits.processes
     config: Message = {
-        "env": {"PATH": PATH, **spec.environment()},
+        "env": {"PATH": PATH, **(read_environment(tree) if tree else {}), **spec.environment()},
         "rlimits": rlimits,
         "spool_bytes": limits.state_bytes // 2,
     }

@@ -15,12 +15,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from sandbox.base import ImageProblem
+
 CA_IN_CONTEXT = ".patchwright-build/ca.crt"
 CA_IN_IMAGE = "/usr/local/share/patchwright/build-ca.crt"
 
 _BUNDLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _CA_READERS = (*_BUNDLES, "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS")
 _PIP = ("INDEX_URL", "EXTRA_INDEX_URL", "TRUSTED_HOST", "NO_INDEX", "DEFAULT_TIMEOUT", "RETRIES", "PRE")
+_REGISTRIES = ("npm_config_registry",)
+_NETWORK = "PATCHWRIGHT_BUILD_NETWORK"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")  # Docker keeps these out of the history
 _PASSWORD = re.compile(r"://[^/\s]*@")
 _FROM = re.compile(r"^\s*FROM\s", re.IGNORECASE)
@@ -35,13 +39,14 @@ class BuildSettings:
     ca_bundle: Path | None = None
     wheels: tuple[Path, ...] = ()
     left_out: tuple[str, ...] = ()
+    network: str = ""  # `none` or `host`; empty: whatever the kind of build has by itself
 
 
 def build_settings(env: Mapping[str, str]) -> BuildSettings:
-    """Read the settings from the environment."""
+    """Read the settings from the environment. Raises ImageProblem for one that means nothing."""
     arguments = {"PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     left_out: list[str] = []
-    for name in (f"PIP_{setting}" for setting in _PIP):
+    for name in (*(f"PIP_{setting}" for setting in _PIP), *_REGISTRIES):
         if value := env.get(name):
             if _PASSWORD.search(value):
                 left_out.append(f"{name} holds a password")
@@ -59,7 +64,10 @@ def build_settings(env: Mapping[str, str]) -> BuildSettings:
     if bundle is not None:
         arguments |= dict.fromkeys(_CA_READERS, CA_IN_IMAGE)
     proxies = {name: env[name] for key in _PROXIES for name in (key, key.lower()) if env.get(name)}
-    return BuildSettings(arguments, proxies, bundle, wheels, tuple(left_out))
+    network = env.get(_NETWORK, "")
+    if network not in ("", "none", "host"):
+        raise ImageProblem(f"{_NETWORK} is `{network}`.\nTry: none, host, or leave it unset.")
+    return BuildSettings(arguments, proxies, bundle, wheels, tuple(left_out), network)
 
 
 def declare(dockerfile: str, settings: BuildSettings) -> str:

@@ -46,7 +46,15 @@ _ADVICE = (
         re.compile(r"No matching distribution|Could not find a version"),
         "the package index that PIP_INDEX_URL names has no such version; change the version or the index.",
     ),
-    (re.compile(r"[Nn]o space left"), "free space for the engine (`docker system df`), then run it again."),
+    (
+        re.compile(r"fatal error: \S+: No such file|cannot find -l|Package '\S+',? .*not found|not found.*pkg-config"),
+        "a library's development files are missing: name their packages in `.patchwright.toml`, "
+        "`[sandbox] packages = [...]`.",
+    ),
+    (
+        re.compile(r"[Nn]o space left"),
+        "free space for the engine (`docker system df`) or the cache, then run it again.",
+    ),
     (
         re.compile(r"no such host|pull access denied|connection refused|manifest unknown", re.IGNORECASE),
         "the FROM image can't be pulled here; `docker load` it, or start from patchwright/base.",
@@ -94,7 +102,7 @@ def build_dockerfile(client: DockerClient, dockerfile: str, context: Path, *, re
             f"there is no Dockerfile `{dockerfile}` in the repository's base commit.\n"
             "Try: a path relative to the repository's root in `.patchwright.toml`; commit the file."
         )
-    return _build(client, path.read_text(encoding="utf-8", errors="replace"), root, dockerfile, report)
+    return build_text(client, path.read_text(encoding="utf-8", errors="replace"), root, dockerfile, report)
 
 
 def build_setup(
@@ -107,10 +115,11 @@ def build_setup(
     clear = f"find {workdir} -mindepth 1 -delete"
     lines = [f"FROM {base}", "USER root", f"COPY . {workdir}", f"WORKDIR {workdir}"]
     lines += [f"RUN {json.dumps(['/bin/sh', '-ec', command])}" for command in (setup, clear)]
-    return _build(client, "\n".join(lines) + "\n", context.resolve(), f"the set-up command `{setup}`", report)
+    return build_text(client, "\n".join(lines) + "\n", context.resolve(), f"the set-up command `{setup}`", report)
 
 
-def _build(client: DockerClient, dockerfile: str, context: Path, source: str, report: Report) -> str:
+def build_text(client: DockerClient, dockerfile: str, context: Path, source: str, report: Report) -> str:
+    """Build a Dockerfile's text over a folder; `source` says in messages what it is. Returns the tag."""
     settings = build_settings(os.environ)
     with tempfile.TemporaryFile() as file:
         with step("packing the build context", report):
@@ -209,7 +218,7 @@ def _follow(messages: Iterable[dict[str, Any]], output: _Output, source: str) ->
         output.add(message.get("stream") or message.get("status") or "")
         if error := message.get("error"):
             text = "\n".join([*_of_step(output.lines), str(error)])
-            raise ImageProblem(failure(f"building {source} failed at {output.step}", text, _advice(text)))
+            raise ImageProblem(failure(f"building {source} failed at {output.step}", text, advice(text)))
 
 
 def _of_step(lines: list[str]) -> Iterator[str]:
@@ -218,12 +227,15 @@ def _of_step(lines: list[str]) -> Iterator[str]:
     yield from lines[starts[-1] + 1 if starts else 0 :]
 
 
-def _advice(text: str) -> str:
+def advice(text: str) -> str:
+    """What to try about a failed build, by what it printed."""
     return next((advice for pattern, advice in _ADVICE if pattern.search(text)), _OTHERWISE)
 
 
 def _network(client: DockerClient, settings: BuildSettings) -> str | None:
-    """The host's network where wheels are served on loopback or the engine has no bridge; else the default one."""
+    """As the caller asks; the host's where wheels are served on loopback or the engine has no bridge."""
+    if settings.network:
+        return settings.network
     if settings.wheels or not client.networks.list(names=["bridge"]):
         return "host"
     return None

@@ -18,7 +18,7 @@ import pytest
 from sandbox.base import ImageProblem
 from sandbox.images import ImageConfig, resolve_image
 from sandbox.images.build_settings import BuildSettings, build_settings, declare, serving_wheels
-from sandbox.images.dockerfile import _advice, _pack, base_images
+from sandbox.images.dockerfile import _pack, advice, base_images
 from sandbox.policy import BASE_IMAGE
 from tests.sandbox.kinds import need
 
@@ -113,12 +113,12 @@ def test_the_context_has_no_times_owners_or_history_and_follows_dockerignore(tmp
     ],
 )
 def test_advice_fits_the_failure(line: str, word: str) -> None:
-    assert word in _advice(f"before\n{line}\nafter")
+    assert word in advice(f"before\n{line}\nafter")
 
 
 def test_bubblewrap_says_what_it_cannot_build(tmp_path: Path) -> None:
     with pytest.raises(ImageProblem, match="--sandbox docker"):
-        asyncio.run(resolve_image("bubblewrap", config=ImageConfig(setup="pip install x"), context=tmp_path))
+        asyncio.run(resolve_image("bubblewrap", config=ImageConfig(dockerfile="Dockerfile"), context=tmp_path))
     with pytest.raises(ImageProblem, match="root file system"):
         asyncio.run(resolve_image("bubblewrap", image=str(tmp_path)))
     (tmp_path / "usr/bin").mkdir(parents=True)
