@@ -158,13 +158,17 @@ async def _serve(recipe: Recipe, plan: Plan, seconds: float, warm: bool, as_json
     def progress(role: str, doing: str) -> None:
         _say({"event": "progress", "server": role, "doing": doing}, f"{role}: {doing}", as_json)
 
-    asked = asyncio.Event()
+    asked, hurry = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        (hurry if asked.is_set() else asked).set()
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     stopping = asyncio.create_task(asked.wait())
 
     async def up() -> int:
-        async with serving(recipe, home() / "servers", progress, seconds=seconds) as servers:
+        async with serving(recipe, home() / "servers", progress, seconds=seconds, hurry=hurry) as servers:
             for command in recipe.servers if warm else ():
                 done = await warm_up(command.address.url, plan.engine, _shared_prefix())
                 progress(command.role, f"has the shared prefix of {done.tokens} tokens, {done.seconds:.1f} s")

@@ -5,7 +5,7 @@ the command is killed with no chance to clean up. It adopts whatever the server 
 outlives it. Standard library only, run by path: `python -I keeper.py GRACE_SECONDS COMMAND...`. What is left out:
 everything about models; readiness and messages are `runtime.serving.process`'s.
 
-End of stdin: SIGTERM to the server's group, SIGKILL to all that is left after the grace. SIGTERM or SIGINT: at once.
+End of stdin: SIGTERM to the server, SIGKILL to all that is left after the grace. SIGTERM or SIGINT: at once.
 The exit code is the server's, or 128 plus the number of the signal that ended it.
 """
 
@@ -23,6 +23,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+LEFTOVERS = 2.0  # seconds for what is still there when the server itself has ended
 
 
 def main(argv: list[str]) -> int:
@@ -45,11 +46,12 @@ def main(argv: list[str]) -> int:
     ended = os.pidfd_open(server.pid)
     waiting = _first_of([sys.stdin.fileno(), hurry, ended], None)
     if sys.stdin.fileno() in waiting and ended not in waiting:
-        _signal_group(server.pid, signal.SIGTERM)
+        server.terminate()  # and not its group: servers end their own processes in order, or take that for a crash
         deadline = time.monotonic() + grace
         while ended not in waiting and hurry not in waiting and (left := deadline - time.monotonic()) > 0:
             waiting = _first_of([hurry, ended], left)
-        while hurry not in waiting and _alive() and time.monotonic() < deadline:
+        deadline = min(deadline, time.monotonic() + LEFTOVERS)
+        while hurry not in waiting and any(_alive()) and time.monotonic() < deadline:
             _reap_others(server.pid)
             time.sleep(0.05)
     _kill_all(server)
@@ -65,16 +67,9 @@ def _first_of(files: list[int], seconds: float | None) -> set[int]:
     return {file for file, _ in poll.poll(None if seconds is None else seconds * 1000)}
 
 
-def _signal_group(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        pass
-
-
 def _kill_all(server: subprocess.Popen[bytes]) -> None:
     """SIGKILL to every descendant until there is none; what loses its parent becomes our own child."""
-    while alive := list(_alive()):
+    while alive := tuple(_alive()):
         for pid in alive:
             try:
                 os.kill(pid, signal.SIGKILL)

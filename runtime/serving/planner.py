@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from runtime.catalog import CATALOG, Found, find, locate
-from runtime.dimensions import BF16
+from runtime.dimensions import BF16, FP32
 from runtime.model_card import ModelCard, Precision, Variant
 from runtime.serving.fit import COMFORT, LADDER, Fit, Misfit, Room, Spending, fit_cards, fit_llama
 from runtime.serving.hardware import Card, Hardware
@@ -243,8 +243,11 @@ def _on_cpu(engine: Engine, model: ModelCard, variant: Variant, wish: Wish, hard
     assert shape is not None
     context = wish.context or min(model.context, CPU_TOKENS)
     tokens = 4 * context
-    weights = variant.bytes / MIB * 2  # torch widens what the CPU doesn't compute in bf16
-    states, cache = (CPU_STATES + 1) * shape.state_bytes() / MIB, tokens * shape.kv_bytes_per_token() / MIB
+    weights = variant.bytes / MIB * 2  # computed in float32, as are states and cache
+    states, cache = (
+        (CPU_STATES + 1) * shape.state_bytes(FP32, FP32) / MIB,
+        tokens * shape.kv_bytes_per_token(FP32) / MIB,
+    )
     needed = round(weights + states + cache + 4096)
     fit: Fit | Misfit
     if hardware.ram is not None and needed > hardware.ram:

@@ -29,7 +29,7 @@ POLL: Final = 0.25  # seconds between two looks at a starting server
 LAST_LINES: Final = 15
 
 STAGES: Final = (
-    (r"Fetching \d+ files|Downloading|download", "downloading the weights"),
+    (r"Fetching \d+ files|Downloading ", "downloading the weights"),
     (r"Load weight begin|Loading safetensors|Loading model weights|load_tensors|loading model", "loading the weights"),
     (r"Load weight end|Loading weights took|model loaded|load_tensors: .*buffer size", "weights loaded"),
     (
@@ -148,11 +148,17 @@ class ServerProcess:
 
 @contextlib.asynccontextmanager
 async def serving(
-    recipe: Recipe, folder: Path, progress: Progress, *, seconds: float = 3600.0, grace: float = GRACE
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress,
+    *,
+    seconds: float = 3600.0,
+    grace: float = GRACE,
+    hurry: asyncio.Event | None = None,
 ) -> AsyncIterator[tuple[ServerProcess, ...]]:
     """All servers of a recipe, answering; the router after the servers. All are gone afterwards.
 
-    Raises ServerFailed when one doesn't come up.
+    `hurry`: once set, stopping waits for nothing. Raises ServerFailed when a server doesn't come up.
     """
     started: list[ServerProcess] = []
     try:
@@ -167,7 +173,20 @@ async def serving(
             await router.ready(seconds, progress)
         yield tuple(started)
     finally:
-        await asyncio.shield(asyncio.gather(*(server.stop() for server in reversed(started))))
+        await asyncio.shield(_stop(started, hurry or asyncio.Event()))
+
+
+async def _stop(servers: Sequence[ServerProcess], hurry: asyncio.Event) -> None:
+    async def all_of_them() -> None:
+        await asyncio.gather(*(server.stop() for server in reversed(servers)))
+
+    stopping = asyncio.create_task(all_of_them())
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    for server in servers:
+        await server.stop(at_once=True)
+    await stopping
 
 
 async def first_end(servers: Sequence[ServerProcess]) -> ServerProcess:

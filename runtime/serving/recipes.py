@@ -124,7 +124,7 @@ def _sglang(plan: Plan, address: Address, programs: Programs) -> tuple[list[str]
     argv += ["--context-length", str(fit.context), "--max-running-requests", str(fit.requests)]
     if plan.device is Device.CPU:
         argv += _sglang_cpu(plan)
-        env = {"SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        env = {"SGLANG_USE_CPU_ENGINE": "1", "SGLANG_MAMBA_CONV_DTYPE": "float32", "OMP_NUM_THREADS": "1"}
     else:
         argv += _sglang_memory(plan)
     # One list for every kind of hardware: the OpenAI endpoint parses thinking and calls, usage tells of the cache.
@@ -159,8 +159,9 @@ def _sglang_cpu(plan: Plan) -> list[str]:
     argv = ["--device", "cpu", "--max-total-tokens", str(plan.fit.kv_tokens)]
     if plan.hybrid:
         argv += ["--mamba-radix-cache-strategy", "extra_buffer", "--max-mamba-cache-size", str(plan.fit.states)]
-    argv += ["--attention-backend", "torch_native", "--sampling-backend", "pytorch", "--grammar-backend", "none"]
-    argv += ["--disable-overlap-schedule", "--cuda-graph-backend-decode", "disabled"]
+    argv += ["--dtype", "float32", "--mamba-ssm-dtype", "float32"]
+    argv += ["--attention-backend", "torch_native", "--sampling-backend", "pytorch"]
+    argv += ["--disable-overlap-schedule", "--sleep-on-idle", "--cuda-graph-backend-decode", "disabled"]
     return [*argv, "--cuda-graph-backend-prefill", "disabled"]
 
 

@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 
+from agent import prompts
+from runtime.chat import render
 from tests.runtime.serving.test_process import alive, free_port, until
 from tests.runtime.serving.test_recipes import GOLDEN, PROGRAMS
 from tests.servers.sglang import DEMO_CHECKPOINT, ROOT, installed
+from tools import standard_tools
 
 PYTHON = ROOT / "examples/sglang_cpu/python"
 
@@ -74,6 +77,19 @@ def wait_gone(numbers: list[int], seconds: float) -> None:
         time.sleep(0.2)
 
 
+def assert_the_front_is_cached(url: str) -> None:
+    """A run's first request finds the system prompt and the tools computed, up to the last checkpoint of 64 tokens."""
+    messages = [
+        {"role": "system", "content": prompts.system_prompt()},
+        {"role": "user", "content": prompts.task_prompt("It breaks.", workdir="/workspace")},
+    ]
+    text = render(messages, [tool.spec for tool in standard_tools()])
+    front = text[: text.rindex("<|im_start|>user")]
+    tokens = ask(f"{url}/tokenize", {"prompt": front, "add_special_tokens": False})["count"]
+    answer = ask(f"{url}/generate", {"text": text, "sampling_params": {"max_new_tokens": 1}})
+    assert answer["meta_info"]["cached_tokens"] == tokens // 64 * 64
+
+
 def test_ready_asked_and_stopped(tmp_path: Path) -> None:
     with served(tmp_path) as (process, url):
         events = until(process, "ready")
@@ -89,6 +105,8 @@ def test_ready_asked_and_stopped(tmp_path: Path) -> None:
         written = ask(f"{url}/generate", {"input_ids": [5, 6, 7], "sampling_params": {"max_new_tokens": 4}})
         assert len(written["output_ids"]) == 4
 
+        assert_the_front_is_cached(url)
+
         numbers = descendants(process.pid)
         assert len(numbers) >= 4  # the keeper, the server, its scheduler and detokenizer
         process.send_signal(signal.SIGTERM)
@@ -96,25 +114,6 @@ def test_ready_asked_and_stopped(tmp_path: Path) -> None:
         assert alive(numbers) == []
         (log,) = (tmp_path / "servers").glob("*.log")
         assert "crashed" not in log.read_text(), "the server took our signal for a crash"
-
-
-def test_the_warm_prefix_is_in_the_cache(tmp_path: Path) -> None:
-    """A run's first request finds the system prompt and the tools computed, up to the last checkpoint of 64 tokens."""
-    from agent import prompts
-    from runtime.chat import render
-    from tools import standard_tools
-
-    with served(tmp_path) as (process, url):
-        until(process, "ready")
-        messages = [
-            {"role": "system", "content": prompts.system_prompt()},
-            {"role": "user", "content": prompts.task_prompt("It breaks.", workdir="/workspace")},
-        ]
-        text = render(messages, [tool.spec for tool in standard_tools()])
-        front = text[: text.rindex("<|im_start|>user")]
-        tokens = ask(f"{url}/tokenize", {"prompt": front, "add_special_tokens": False})["count"]
-        answer = ask(f"{url}/generate", {"text": text, "sampling_params": {"max_new_tokens": 1}})
-        assert answer["meta_info"]["cached_tokens"] == tokens // 64 * 64
 
 
 def test_kill_9_leaves_nothing(tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ def test_the_list_of_options_is_the_programs_own() -> None:
         "parser = argparse.ArgumentParser()\nServerArgs.add_cli_args(parser)\n"
         "for action in parser._actions:\n"
         "    for name in action.option_strings:\n"
-        "        choices = '{' + ','.join(str(c) for c in action.choices) + '}' if action.choices else ''\n"
+        "        choices = '{' + ','.join(sorted(str(c) for c in action.choices)) + '}' if action.choices else ''\n"
         "        print('FLAG', name + ('' if action.nargs == 0 else '=' + choices))\n"
     )
     done = subprocess.run([PYTHON, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
