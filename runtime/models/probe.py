@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 600.0  # for one check
 WIDEST_NAME: Final = 34  # characters of a check's name, for a table
 SETTLE_SECONDS: Final = 10.0  # for a closed request to be gone
+_TELLING_SECONDS: Final = 0.5  # a stream that takes so long comes in pieces
 _GREEDY: Final = Sampling(temperature=0.0, max_new_tokens=32)
 _QUESTION: Final = "What is 17 * 23? Answer with the number."
 _TASK: Final = "Call the tool read_file to show src/naive.py, and nothing else."
@@ -159,7 +160,9 @@ class _Probe:
     def _streamed(self, answer: _Answer) -> Check:
         rate = f"first after {answer.first:.2f} s, all after {answer.seconds:.2f} s"
         if answer.chunks < 2 and len(answer.ids) > 2:
-            return Check("stream", Result.DIFFERS, f"{len(answer.ids)} tokens in one piece ({rate})")
+            slow = answer.seconds > _TELLING_SECONDS  # our client takes what comes close together as one piece
+            result = Result.DIFFERS if slow else Result.NOT_SHOWN
+            return Check("stream", result, f"{len(answer.ids)} tokens in one piece ({rate})")
         return Check("stream", Result.OK, f"{len(answer.ids)} tokens in {answer.chunks} pieces, {rate}")
 
     async def cache(self) -> list[Check]:

@@ -83,6 +83,13 @@ class Conversation:
     after: After = After.ERROR
 
 
+class Reading(StrEnum):
+    """How the server reads text."""
+
+    QWEN = "qwen3.6"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     conversations: tuple[Conversation, ...]  # the first that matches is served
@@ -92,6 +99,8 @@ class Script:
     cache: CacheRules = field(default_factory=lambda: CacheRules(Strategy.TOKENS))
     pool_tokens: int = 4_000_000
     pool_states: int | None = None
+    tokenizer: Reading = Reading.QWEN
+    template: Reading = Reading.QWEN
 
 
 def load_script(path: Path) -> Script:
@@ -128,6 +137,8 @@ def parse_script(value: Any) -> Script:
         cache=_cache(fields.mapping("cache")),
         pool_tokens=fields.integer("pool_tokens", 4_000_000, least=1),
         pool_states=fields.integer("pool_states", 1, least=1) if fields.has("pool_states") else None,
+        tokenizer=fields.choice("tokenizer", Reading, Reading.QWEN),
+        template=fields.choice("template", Reading, Reading.QWEN),
     )
     fields.end()
     return script

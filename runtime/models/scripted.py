@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.http_server import Exchange, Handler, HttpError, HttpServer
-from runtime.models.script_file import FaultKind, Script, load_script, parse_script
+from runtime.models.script_file import FaultKind, Reading, Script, load_script, parse_script
 from runtime.models.scripted_delivery import Delivery, Outcome, ServedRequest
 from runtime.models.scripted_engine import Answer, Prompt, ScriptEngine
 
@@ -72,7 +72,7 @@ class ScriptedServer:
         on_done: Callable[[ServedRequest], None] | None = None,
     ) -> None:
         loaded = load_script(script) if isinstance(script, Path) else parse_script(script)
-        self.engine = ScriptEngine(loaded, tokenizer or _qwen_tokenizer())
+        self.engine = ScriptEngine(loaded, tokenizer or _tokenizer(loaded.tokenizer))
         self.requests: deque[ServedRequest] = deque(maxlen=MAX_RECORDS if record else 0)
         self.url = ""
         self.info = dict(info or {})
@@ -162,7 +162,8 @@ class ScriptedServer:
         await route(exchange)
 
 
-def _qwen_tokenizer() -> Tokenizer:
+def _tokenizer(reading: Reading) -> Tokenizer:
+    from runtime.models.scripted_reading import ShiftedTokenizer
     from runtime.qwen_bpe import qwen_tokenizer
 
-    return qwen_tokenizer()
+    return ShiftedTokenizer(qwen_tokenizer()) if reading is Reading.OTHER else qwen_tokenizer()

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.chat import ChatFormatError, render
 from runtime.models.http_server import Exchange, HttpError
 from runtime.models.script_file import FaultKind
 from runtime.models.scripted_delivery import BROKEN_JSON, Delivery, Outcome, ServedRequest
 from runtime.models.scripted_engine import Prompt
+from runtime.models.scripted_reading import rendered
 
 if TYPE_CHECKING:
     from runtime.models.scripted import Routes, ScriptedServer
@@ -89,27 +89,16 @@ async def serve_chat(server: ScriptedServer, exchange: Exchange) -> None:
 
 
 def _read(server: ScriptedServer, body: Mapping[str, Any]) -> tuple[Prompt, str]:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise HttpError(400, "`messages` must be a list of objects with `role` and `content`.")
-    options = body.get("chat_template_kwargs") or {}
-    thinking = options.get("enable_thinking", True)
-    try:
-        text = render(
-            [_readable(message) for message in messages],
-            body.get("tools") or (),
-            enable_thinking=thinking,
-            preserve_thinking=options.get("preserve_thinking", False),
-        )
-    except ChatFormatError as error:
-        raise HttpError(400, str(error)) from error
+    text = rendered(server, body)
+    messages = body["messages"]
+    thinking = (body.get("chat_template_kwargs") or {}).get("enable_thinking", True)
     turns = sum(message.get("role") == "assistant" for message in messages)
     ids = array("i", server.engine.encode(text))
     new_from = server.engine.read(ids).new_from
     return Prompt(ids, turns, thinking=thinking is not False, new_from=new_from), _first_user(messages)
 
 
-def _readable(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def readable(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """The message as the template wants it: arguments as mappings, `developer` as `system`."""
     changed = dict(message)
     if changed.get("role") == "developer":

@@ -11,8 +11,10 @@ import secrets
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from runtime.models import scripted_reading
 from runtime.models.http_server import Exchange, Handler, HttpError
 from runtime.models.script_file import FaultKind
 from runtime.models.scripted_delivery import BROKEN_JSON, Delivery, GenerateEvents, Outcome, ServedRequest
@@ -51,6 +53,7 @@ class _SGLangPaths:
             "/get_model_info": self._model_info,
             "/server_info": self._server_info,
             "/get_server_info": self._server_info,
+            "/v1/loads": partial(scripted_reading.loads, self._server),
             "/v1/models": self._models,
             "/flush_cache": self._flush_cache,
         }
@@ -60,7 +63,8 @@ class _SGLangPaths:
             "/abort_request": self._abort,
             "/close_session": self._close_session,
             "/flush_cache": self._flush_cache,
-            "/tokenize": self._tokenize,
+            "/tokenize": partial(scripted_reading.tokenize, self._server),
+            "/detokenize": partial(scripted_reading.detokenize, self._server),
         }
         return {("GET", path): route for path, route in get.items()} | {
             ("POST", path): route for path, route in post.items()
@@ -255,14 +259,6 @@ class _SGLangPaths:
             raise HttpError(400, "The cache can't be flushed while requests run; wait for them or abort them.")
         self._server.engine.cache.clear()
         await exchange.raw(b"Cache flushed.\n")
-
-    async def _tokenize(self, exchange: Exchange) -> None:
-        prompt = exchange.request.json().get("prompt")
-        if not isinstance(prompt, str):
-            raise HttpError(400, "`prompt` must be a text.")
-        ids = self._server.engine.encode(prompt)
-        length = self._server.script.context_length
-        await exchange.json({"tokens": ids, "count": len(ids), "max_model_len": length})
 
 
 def _keeps_end(sampling: dict[str, Any]) -> bool:

@@ -225,3 +225,39 @@ def test_a_budget_for_thinking_closes_it_in_mid_stream(place: Place, tmp_path: P
     closing = first.index(qwen_tokenizer().special("</think>"))
     assert 20 < closing < 60
     assert done.of_type("model_connected")[0]["sampling"]["thinking_budget"] == 20
+
+
+def test_runs_that_do_not_fit_beside_each_other_go_one_after_the_other(place: Place, tmp_path: Path) -> None:
+    script = {"turns": slow(fixing_turns(), 0.01), "pool_tokens": 100_000}
+    with running(tmp_path, script) as server:
+        first = place.start(*place.fix_arguments(server.url))
+        assert first.stdout is not None
+        for line in first.stdout:
+            if json.loads(line)["type"] == "turn_started":
+                break
+        second = place.fix(server.url)
+        first.stdout.read()
+        assert first.wait(60) == 0
+    assert second.code == 0, second.err
+    waits = [json.loads(line)["data"]["text"] for line in second.out.splitlines() if '"waiting for' in line]
+    assert waits == [
+        "waiting for 65536 tokens of room in the model server's cache, next in line: 1 live run holds 65536 of 100000"
+    ]
+
+
+@pytest.mark.parametrize("what", ["tokenizer", "template"])
+def test_a_server_that_reads_otherwise_gets_messages_and_the_run_still_ends(
+    place: Place, tmp_path: Path, what: str
+) -> None:
+    with running(tmp_path, {"turns": fixing_turns(), what: "other"}) as server:
+        done = place.fix(server.url)
+        ids_anyway = place.agent("model", "check", server.url)
+    assert done.code == 0, done.err + done.out[-3000:]
+    (connected,) = done.of_type("model_connected")
+    assert "exact ids" not in connected["features"]
+    (note,) = [note for note in connected["notes"] if f"The served {what} isn't the one" in note]
+    assert "messages" in note
+    assert place.patch().endswith(FIX)
+    assert ids_anyway.code == 3
+    (row,) = [line for line in ids_anyway.out.splitlines() if line.startswith(f"{what} ")]
+    assert "differs" in row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from runtime.models.compare_cache import find_mismatch
 from runtime.models.http_client import Transport, open_transport
 from runtime.models.http_server import Exchange, HttpError, HttpServer
 from runtime.models.scripted import ScriptedServer
+from runtime.models.scripted_reading import ShiftedTokenizer
 from runtime.qwen_bpe import qwen_tokenizer
 
 Render = Callable[[list[dict[str, Any]], list[dict[str, Any]]], str]
@@ -30,30 +31,6 @@ def as_qwen(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
 def without_thinking(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str:
     """A template that forgets the thinking of earlier turns."""
     return chat.render([{**message, "reasoning_content": ""} for message in messages], tools)
-
-
-class ShiftedTokenizer:
-    """The same text under other numbers."""
-
-    name = "shifted"
-
-    def __init__(self, by: int = 3) -> None:
-        self._inner, self._by = qwen_tokenizer(), by
-
-    def encode(self, text: str) -> list[int]:
-        return [token + self._by for token in self._inner.encode(text)]
-
-    def encode_with_specials(self, text: str) -> list[int]:
-        return [token + self._by for token in self._inner.encode_with_specials(text)]
-
-    def special(self, text: str) -> int:
-        return self._inner.special(text) + self._by
-
-    def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        return self._inner.decode_bytes([token - self._by for token in ids])
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.decode_bytes(ids).decode("utf-8", "replace")
 
 
 class Host:
@@ -141,12 +118,12 @@ async def test_agreement_costs_one_request() -> None:
 
 @pytest.mark.parametrize("engine", ["sglang", "vllm", "llamacpp"])
 async def test_another_vocabulary_is_found_and_named(engine: str) -> None:
-    found = await comparison(Host(engine, ShiftedTokenizer()))
+    found = await comparison(Host(engine, ShiftedTokenizer(qwen_tokenizer())))
     assert verdicts(found) == (Agreement.DIFFERS, Agreement.SAME)
     assert found.mismatch is not None
     assert found.mismatch.what == "tokenizer"
     first = qwen_tokenizer().special("<|im_start|>")
-    assert f"at token 0 of a sample text it has [{first + 3}" in found.mismatch.message
+    assert f"at token 0 of a sample text it has [{first + 1}" in found.mismatch.message
 
 
 @pytest.mark.parametrize("engine", ["sglang", "vllm", "llamacpp"])
@@ -160,14 +137,12 @@ async def test_another_template_is_found_and_the_place_is_shown(engine: str) -> 
 
 async def test_one_differing_split_is_enough() -> None:
     class Older(ShiftedTokenizer):
-        name = "older"
-
         def encode_with_specials(self, text: str) -> list[int]:
-            ids = super().encode_with_specials(text)
+            ids = self._inner.encode_with_specials(text)
             seven = self._inner.encode("7")[0]
             return [piece for token in ids for piece in ([token, seven] if token == seven else [token])]
 
-    found = await comparison(Host("vllm", Older(0)))
+    found = await comparison(Host("vllm", Older(qwen_tokenizer())))
     assert found.tokenizer.agreement is Agreement.DIFFERS
 
 
@@ -189,7 +164,7 @@ def test_the_conversation_is_one_that_the_template_takes() -> None:
 
 
 async def test_the_scripted_server_with_another_vocabulary() -> None:
-    async with ScriptedServer([{"text": "Done."}], ShiftedTokenizer()) as server:
+    async with ScriptedServer({"turns": [{"text": "Done."}], "tokenizer": "other"}) as server:
         transport = open_transport(server.url, idle_timeout=10)
         found = await compare(transport, qwen_tokenizer())
         await transport.close()
@@ -232,7 +207,7 @@ async def test_agreement_is_remembered_for_a_day(tmp_path: Path, monkeypatch: py
 
 async def test_a_mismatch_is_looked_at_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATCHWRIGHT_CACHE", str(tmp_path))
-    host = Host("vllm", ShiftedTokenizer())
+    host = Host("vllm", ShiftedTokenizer(qwen_tokenizer()))
     async with reached(host) as transport:
         assert await find_mismatch("http://gpu:8000", transport, qwen_tokenizer()) is not None
         host.tokenizer = qwen_tokenizer()
