@@ -114,11 +114,12 @@ async def open_chat(
 
 async def _compared(found: Found, url: str, transport: Transport, wish: Wish, *, explicit: bool) -> Found:
     """What was found, as chat where the server reads ids otherwise than we write them."""
-    from runtime.models.compare import compare
+    from runtime.models.compare_cache import find_mismatch
 
     if Feature.EXACT_IDS not in found.facts.features:
         return _as_chat(found, "So it gets chat messages.")
-    mismatch = (await compare(transport, wish.tokenizer, model=found.name)).mismatch
+    identity = f"{found.kind} {found.facts.version} {found.name} {found.identity or ''}"
+    mismatch = await find_mismatch(url, transport, wish.tokenizer, identity=identity, model=found.name)
     if mismatch is None:
         return found
     if not explicit:
