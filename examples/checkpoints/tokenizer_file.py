@@ -39,11 +39,17 @@ def save_qwen36(file: Path) -> None:
     """Qwen3.6's tokenizer (33 MB)."""
     from tokenizers.models import BPE
 
+    written, merges = qwen36_vocabulary()
+    model = BPE({text: rank for rank, text in enumerate(written)}, merges, fuse_unk=False)
+    _save(_of_qwens_kind(model), qwen_bpe.SPECIAL_TOKENS, file)
+
+
+def qwen36_vocabulary() -> tuple[list[str], list[tuple[str, str]]]:
+    """The ordinary tokens by rank, in the letters that stand for bytes, and the pairs that are joined, in order."""
     tokenizer, letters = qwen_bpe.qwen_tokenizer(), byte_letters()
     tokens = [tokenizer.decode_bytes([rank]) for rank in range(QWEN36.tokens)]
     written = ["".join([letters[byte] for byte in token]) for token in tokens]
-    model = BPE({text: rank for rank, text in enumerate(written)}, list(_merges(tokens, written)), fuse_unk=False)
-    _save(_of_qwens_kind(model), qwen_bpe.SPECIAL_TOKENS, file)
+    return written, list(_merges(tokens, written))
 
 
 def _merges(tokens: list[bytes], written: list[str]) -> Iterator[tuple[str, str]]:
