@@ -32,6 +32,7 @@ class ContinuedTurn:
         self._first: Usage | None = None
         self._before = Usage()  # what the requests that are over have used
         self._latest = Usage()
+        self._asked_again = False
 
     @property
     def left(self) -> int:
@@ -50,16 +51,22 @@ class ContinuedTurn:
 
     def next_request(self) -> None:
         """From here on chunks come from another request."""
-        self._before, self._latest = self._sum(), Usage()
+        self._before, self._latest, self._asked_again = self._sum(), Usage(), True
 
     def take(self, chunk: Chunk) -> Chunk:
         """The chunk with the usage of the whole turn. What isn't taken doesn't count as written."""
         usage = chunk.usage
         if usage.prompt_tokens:
-            self._first = self._first or usage
+            self._first = self._first or self._of_prompt(usage)
             self._latest = usage
         self.received += chunk.ids
         return Chunk(chunk.ids, chunk.finish, self.usage())
+
+    def _of_prompt(self, usage: Usage) -> Usage:
+        """The first counts that came; of a later request where the first one ended without any."""
+        if usage.prompt_tokens <= len(self._ids) or not self._asked_again:
+            return usage
+        return replace(usage, prompt_tokens=len(self._ids), cached_tokens=min(usage.cached_tokens, len(self._ids)))
 
     def add(self, ids: Iterable[int], finish: FinishReason | None = None) -> Chunk:
         """A chunk of ids that no request wrote."""

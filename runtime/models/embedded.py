@@ -183,7 +183,7 @@ class EmbeddedModel:
                 finish = self._finish(token, progress.completion_tokens, limit)
                 finish = finish or (FinishReason.ABORT if is_cancelled() else None)
                 written = self._tokenizer.special(IM_END) if finish is FinishReason.STOP else token
-                put(Chunk((written,), finish, _usage(prompt, progress) if finish else Usage()))
+                put(Chunk((written,), finish, _usage(prompt, progress)))
                 if finish:
                     return
             put(Chunk((), FinishReason.ABORT, _usage(prompt, progress)))

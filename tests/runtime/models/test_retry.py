@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.models.base import (
+    Chunk,
     FinishReason,
     Model,
     ModelBusy,
@@ -23,6 +24,7 @@ from runtime.models.base import (
     Usage,
 )
 from runtime.models.connect import connect
+from runtime.models.continued import ContinuedTurn
 from runtime.models.retry import Retry, RetryPolicy, with_retries
 from runtime.models.scripted import ScriptedServer
 from runtime.models.sglang import SGLangModel
@@ -193,3 +195,17 @@ async def test_cancelling_while_it_waits_asks_no_more() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert len(server.requests) == 1
+
+
+def test_counts_of_a_turn_whose_first_request_told_none() -> None:
+    """Hosts that count only at the end: a request that was cut before says nothing of the prompt."""
+
+    class Host:
+        tokenizer = qwen_tokenizer()
+        context_length = 1000
+
+    turn = ContinuedTurn(cast(Model, Host()), prompt(), Sampling())
+    turn.take(Chunk((5, 6)))
+    turn.next_request()
+    last = turn.take(Chunk((7,), FinishReason.STOP, Usage(len(prompt()) + 2, len(prompt()) + 1, 1, 1, cost=0.5)))
+    assert last.usage == Usage(len(prompt()), len(prompt()), 3, 1, cost=0.5)
