@@ -108,7 +108,7 @@ def _with(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Com
     default="http://127.0.0.1:30000",
     envvar="PATCHWRIGHT_MODEL",
     show_default=True,
-    help="A server's URL, a checkpoint's folder, or script:FILE.",
+    help="A server's URL, a checkpoint's folder, script:FILE, or a hosted model (docs/hosted-models.md).",
 )
 @click.option(
     "--sandbox",

@@ -6,6 +6,7 @@ Left out: turns (`runtime.models.probe`), and how the server reads text (`runtim
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,7 +19,8 @@ _RUNNING: Final = re.compile(
     r"^(?:sglang:num_running_reqs|vllm:num_requests_running|llamacpp:requests_processing)(?:\{[^}]*\})? ([0-9.e+]+)$",
     re.MULTILINE,
 )
-_ADDRESS: Final = re.compile(r"https?://[^#\s]+")
+_ADDRESS: Final = re.compile(r"(?:(?:sglang|ktransformers|vllm|llamacpp|chat):)?(https?://[^#\s]+)")
+_HOST_AND_PORT: Final = re.compile(r"(?:sglang|ktransformers|vllm|llamacpp|chat):([^/#\s][^#\s]*)")
 _LENGTH_WORDS: Final = re.compile(r"context|length|too long|token", re.IGNORECASE)
 MOST_SENT: Final = 48_000  # ids of the longest prompt that is sent only to be refused: some 250 kB
 
@@ -28,7 +30,8 @@ class ServerPaths:
 
     def __init__(self, url: str, *, api_key: str | None = None) -> None:
         self.url = url
-        self.transport: Transport = open_transport(url, idle_timeout=60.0, api_key=api_key)
+        key = api_key or os.environ.get("PATCHWRIGHT_API_KEY")
+        self.transport: Transport = open_transport(url, idle_timeout=60.0, api_key=key)
 
     async def close(self) -> None:
         await self.transport.close()
@@ -74,10 +77,14 @@ class ServerPaths:
 
 def address_of(target: str) -> str | None:
     """The server's URL in what names a model, as `connect` takes it; None where there is none."""
-    found = _ADDRESS.search(target)
-    if found is None:
+    target = target.partition("#")[0]
+    if found := _ADDRESS.fullmatch(target):
+        url = found[1]
+    elif found := _HOST_AND_PORT.fullmatch(target):
+        url = f"http://{found[1]}"
+    else:
         return None
-    url = found[0].rstrip("/").removesuffix("/chat/completions").removesuffix("/generate").removesuffix("/v1")
+    url = url.rstrip("/").removesuffix("/chat/completions").removesuffix("/generate").removesuffix("/v1")
     return url if urlsplit(url).hostname else None
 
 

@@ -77,7 +77,7 @@ class Host:
         tools = body["tools"]
         if self.engine == "sglang":  # its models of the request write every field, in their order
             tools = [
-                {"type": t["type"], "function": dict(sorted(t["function"].items())) | {"strict": False}} for t in tools
+                {"type": t["type"], "function": dict(sorted(t["function"].items())) | {"strict": None}} for t in tools
             ]
         return self.render(messages, tools)
 

@@ -200,7 +200,9 @@ def test_a_servers_address_in_what_names_a_model() -> None:
     assert address_of("http://gpu:30000/v1/") == "http://gpu:30000"
     assert address_of("vllm:https://gpu/prefix/v1") == "https://gpu/prefix"
     assert address_of("chat:http://gpu:1/v1/chat/completions#model") == "http://gpu:1"
+    assert address_of("llamacpp:127.0.0.1:8080") == "http://127.0.0.1:8080"
     assert address_of("script:file.json") is None
+    assert address_of("/models/http://x") is None
     assert address_of("dashscope:qwen3.6-plus") is None
 
 
