@@ -32,6 +32,8 @@ ENVIRONMENT_REPOSITORY = "patchwright/environment"
 _DOCKERFILE = ".patchwright-build/Dockerfile"
 _MTIME = 1_000_000_000  # the same for every file, so that equal contents give equal digests; ZIP can hold it
 _STEP = re.compile(r"^Step (\d+/\d+) : (.*)")
+_NAMED = re.compile(r'^RUN \["/bin/sh", "-ec", "# ([^\\]+)\\n')  # a step of a set-up
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # A line of the build's output -> what the user can do about it.
 _ADVICE = (
     (
@@ -81,10 +83,11 @@ class _Output:
     lines: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        for line in filter(None, (line.strip() for line in text.splitlines())):
+        for line in filter(None, (_COLOUR.sub("", line).strip() for line in text.splitlines())):
             self.lines = [*self.lines[-200:], line]
             if match := _STEP.match(line):
-                self.step = f"step {match[1]} `{match[2]}`"
+                named = _NAMED.match(match[2])
+                self.step = f"step {match[1]} `{named[1] if named else match[2]}`"
                 seconds = time.monotonic() - self.began
                 if seconds > QUIET_SECONDS:
                     self.report(Progress("building the image", seconds, detail=self.step))

@@ -38,7 +38,9 @@ _FROM_SOURCE = {"psycopg2": "libpq-dev", "mysqlclient": "default-libmysqlclient-
                 "dbus-python": "libdbus-1-dev", "pycairo": "libcairo2-dev", "uwsgi": "libpcre2-dev",
                 "pysqlite3": "libsqlite3-dev", "xmlsec": "libxmlsec1-dev", "gmpy2": "libgmp-dev"}  # fmt: skip
 _METADATA = re.compile(r"importlib[._]metadata|pkg_resources")
-_PIP = f"{VENV}/bin/python -m pip install --no-cache-dir -q"
+# The base image's pip for the environment's Python: an environment without its own is made in no time.
+_PIP = f"/usr/bin/python3 -m pip --python {VENV}/bin/python --no-cache-dir -q"
+_MORE_TOOLS = {"hatchling.build": ("editables",)}  # what a backend wants only for editable installs
 _UNKNOWN_VERSION = "999.0"  # newer than anything that asks for a minimum
 
 
@@ -153,27 +155,38 @@ def _needs(
 
 
 def _steps(tree: Tree, project: PythonProject, needs: list[str]) -> list[Step]:
-    pip = f"{_PIP} -c .patchwright-build/constraints.txt" if project.lock else _PIP
-    backend = project.build_requires or ["setuptools<81", "wheel"]
-    tools = [*backend, *(["editables"] if "hatchling" in project.backend else []), "wheel"]
-    steps = [Step("making an environment", f"python3 -m venv {VENV}")]
-    target: list[str] = []
+    steps = [Step("making an environment", f"/usr/bin/python3 -m venv --without-pip {VENV}")]
     for file in [name for name in needs if "--hash=" in tree.text(name)]:
         # pip wants a hash for everything in such a call, so it can't be part of another
         steps.append(Step(f"installing {file}", f"{_PIP} -r {shlex.quote(file)}"))
         needs = [word for place, word in enumerate(needs) if file not in (word, *needs[place + 1 : place + 2])]
+    tests = shlex.join([*needs, *([] if _mentions_pytest(needs) else ["pytest"])])
+    steps.append(Step("installing what the tests need", _locked(project, f"install {tests}")))
     if project.installable:
-        steps.append(Step("installing the build tools", f"{_PIP} {shlex.join(dict.fromkeys(tools))}"))
-        extras = f"[{','.join(project.extras)}]" if project.extras else ""
-        compat = ["--config-settings", "editable_mode=compat"] if project.backend.startswith("setuptools") else []
-        target = [*compat, "-e", f".{extras}"]
-    told = shlex.join([*target, *needs, *([] if _mentions_pytest(needs) else ["pytest"])])
-    version = f"SETUPTOOLS_SCM_PRETEND_VERSION={_version(tree)}"
-    export = f"export {version} PDM_BUILD_SCM_VERSION={_version(tree)}"
-    isolated = " --no-build-isolation --use-pep517" if project.installable else ""
-    again = f" || {{ echo 'again, with isolated builds'; {_PIP} {told}; }}" if isolated or project.lock else ""
-    steps.append(Step("installing the project and what its tests need", f"{export}\n{pip}{isolated} {told}{again}"))
+        tools = [*(project.build_requires or ["setuptools<81"]), *_MORE_TOOLS.get(project.backend, ()), "wheel", "pip"]
+        steps.append(Step("installing the build tools", f"{_PIP} install {shlex.join(dict.fromkeys(tools))}"))
+        steps.append(Step("installing the project", _install_project(tree, project)))
     return steps
+
+
+def _install_project(tree: Tree, project: PythonProject) -> str:
+    """After the rest, so that the project's own needs have the last word. Without tags there is no version to read."""
+    extras = f"[{','.join(project.extras)}]" if project.extras else ""
+    compat = "--config-settings editable_mode=compat " if project.backend.startswith("setuptools") else ""
+    target = shlex.quote(f".{extras}")
+    version = f"export SETUPTOOLS_SCM_PRETEND_VERSION={_version(tree)} PDM_BUILD_SCM_VERSION={_version(tree)}"
+    here = _locked(project, f"install --no-build-isolation --use-pep517 {compat}-e {target}")
+    return (
+        f"{version}\n{{ {here}; }} || {{ echo 'again, with an isolated build'; {_PIP} install {compat}-e {target}; }}"
+    )
+
+
+def _locked(project: PythonProject, command: str) -> str:
+    """With the lock's versions; those may not exist for this machine's Python."""
+    if project.lock is None:
+        return f"{_PIP} {command}"
+    constrained = f"{_PIP} {command} -c .patchwright-build/constraints.txt"
+    return f"{constrained} || {{ echo 'the versions of the lock do not fit here: without them'; {_PIP} {command}; }}"
 
 
 def _mentions_pytest(needs: list[str]) -> bool:

@@ -15,11 +15,14 @@ from typing import Any
 
 from sandbox.images.detect.tree import Tree
 
-TEST_NAMES = ("test", "tests", "testing", "dev", "develop", "development", "unittest", "unit-test")
+TEST_NAMES = ("test", "tests", "testing", "unittest", "unit-test", "pytest")
+DEVELOPMENT_NAMES = ("dev", "develop", "development")  # where there is nothing of the first kind
 REQUIREMENT_FILES = ("*requirements*.txt", "*requirements*.in", "*requirements/*.txt", "*constraints*.txt")
 _TEST_REQUIREMENTS = re.compile(
-    r"(?:(?:requirements?[-_./])?(?:test|tests|testing|dev|ci|develop)(?:[-_.]?requirements)?|requirements?[-_/]py3"
-    r"|tests?/requirements?(?:/py3)?|requirements/(?:test|tests|testing|dev|ci|base))\.txt"
+    r"(?:(?:requirements?[-_./])?(?:test|tests|testing|ci)(?:[-_.]?requirements)?|tests?/requirements?(?:/py3)?)\.txt"
+)
+_DEVELOPMENT_REQUIREMENTS = re.compile(
+    r"(?:requirements?[-_./])?(?:dev|develop|development)(?:[-_.]?requirements)?\.txt"
 )
 _LEGACY_LIST = r"{name}\s*=\s*\[([^\]]*)\]"
 _STRING = re.compile(r"""["']([^"']+)["']""")
@@ -118,20 +121,20 @@ class PythonProject:
             names += self.setup_cfg.options("options.extras_require")
         if "extras_require" in self.setup_py:
             names += re.findall(r"[\"']([\w-]+)[\"']\s*:", self.setup_py.partition("extras_require")[2])
-        return [name for name in dict.fromkeys(map(str, names)) if name.lower() in TEST_NAMES]
+        return preferred(dict.fromkeys(map(str, names)))
 
     @cached_property
     def group_requirements(self) -> tuple[str, list[str]]:
         """(the groups with the tests' dependencies, what they hold): PEP 735 and Poetry's."""
         groups = self.pyproject.get("dependency-groups", {})
-        names = [name for name in groups if name.lower() in TEST_NAMES]
+        names = preferred(groups)
         found = [item for name in names for item in _group(groups, name, frozenset())]
-        poetry = {"dev": {"dependencies": self.poetry.get("dev-dependencies", {})}, **self.poetry.get("group", {})}
-        for name, group in poetry.items():
-            items = poetry_requirements(group.get("dependencies", {}))
-            if name.lower() in TEST_NAMES and items:
-                names.append(name)
-                found += items
+        old = {"dev": {"dependencies": self.poetry["dev-dependencies"]}} if "dev-dependencies" in self.poetry else {}
+        poetry = {**old, **self.poetry.get("group", {})}
+        for name in preferred(poetry):
+            items = poetry_requirements(poetry[name].get("dependencies", {}))
+            names += [name] if items else []
+            found += items
         return ", ".join(dict.fromkeys(names)), list(dict.fromkeys(found))
 
     @cached_property
@@ -143,6 +146,7 @@ class PythonProject:
         """Requirement files for tests; the plain one too where nothing else says what is needed."""
         names = self.tree.match(*REQUIREMENT_FILES, "*test*.txt", "*dev*.txt")
         found = [name for name in names if _TEST_REQUIREMENTS.fullmatch(name)]
+        found = found or [name for name in names if _DEVELOPMENT_REQUIREMENTS.fullmatch(name)]
         if not self.installable and self.tree.has("requirements.txt"):
             found.insert(0, "requirements.txt")
         return found
@@ -184,6 +188,13 @@ class PythonProject:
     def _in_setup_py(self, name: str) -> list[str]:
         found = re.search(_LEGACY_LIST.format(name=name), self.setup_py)
         return _STRING.findall(re.sub(r"#.*", "", found[1])) if found else []
+
+
+def preferred(names: Iterable[str]) -> list[str]:
+    """The names that tests' dependencies go by; where there is none, those for development."""
+    listed = list(names)
+    found = [name for name in listed if name.lower() in TEST_NAMES]
+    return found or [name for name in listed if name.lower() in DEVELOPMENT_NAMES]
 
 
 def poetry_requirements(table: Mapping[str, Any]) -> list[str]:
