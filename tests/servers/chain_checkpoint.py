@@ -6,14 +6,11 @@ quiet. Needs safetensors, no torch.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-from hashlib import sha256
 from pathlib import Path
 
-from runtime.bpe_vocabulary import cache_folder
-from tests.servers.chain_model import QUIET, Chains, chains, embeddings
+from tests.servers.chain_model import QUIET, Chains, embeddings
 
 _BACK = ("o_proj.weight", "out_proj.weight", "down_proj.weight", "down_proj")
 
@@ -24,7 +21,7 @@ def save(folder: Path, base: Path, answers: Chains) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads((base / "config.json").read_text())
-    inside, outside = embeddings(answers, config["vocab_size"], config["hidden_size"])
+    inside, outside = embeddings(answers.successors(), vocabulary=config["vocab_size"], width=config["hidden_size"])
     weights = load_file(base / "model.safetensors")
     for name, values in weights.items():
         if name.endswith("embed_tokens.weight"):
@@ -38,18 +35,3 @@ def save(folder: Path, base: Path, answers: Chains) -> Path:
         if file.suffix in (".json", ".jinja"):
             shutil.copy(file, folder)
     return folder
-
-
-def cached(base: Path) -> Path:
-    """The checkpoint of `chains()` beside `base`, which lies in Patchwright's cache; made when it isn't there."""
-    cache = cache_folder()
-    assert cache is not None
-    sources = b"".join((Path(__file__).parent / name).read_bytes() for name in ("chain_model.py", Path(__file__).name))
-    target = cache / f"chain-{sha256(sources + base.name.encode()).hexdigest()[:12]}"
-    with target.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            unfinished = target.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            save(unfinished, base, chains()).rename(target)
-    return target

@@ -15,9 +15,8 @@ import numpy as np
 from examples.checkpoints.chat_template import chat_template
 from examples.checkpoints.tokenizer_file import qwen36_vocabulary
 from runtime.qwen_bpe import SPECIAL_TOKENS
-from tests.servers.chain_model import QUIET, chains, embeddings
+from tests.servers.chain_model import QUIET, VOCABULARY, WIDTH, chains, embeddings
 
-VOCABULARY, WIDTH = 248_320, 64
 LAYERS, INTERVAL = 4, 4
 HEADS, KV_HEADS, HEAD = 2, 1, 32
 KEY_HEADS, VALUE_HEADS, STATE = 2, 4, 32
@@ -103,7 +102,7 @@ class _Weights:
 
 def _tensors() -> dict[str, Any]:
     make = _Weights()
-    inside, outside = embeddings(chains(), VOCABULARY, WIDTH)
+    inside, outside = embeddings(chains().successors())
     found = {
         "token_embd.weight": inside,
         "output.weight": outside,
