@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -93,14 +93,14 @@ async def test_what_is_known_of_the_server(sglang_hybrid: Server) -> None:
 async def test_thinking_is_counted_and_the_budget_kept(sglang_hybrid: Server) -> None:
     ids, close = prompt("thinking"), encoded(f"{CLOSING}\n</think>\n\n")
     async with client(sglang_hybrid) as host:
-        free, last = await answer(host, ids)
+        free, last = await answer(host, ids, 40)
         assert last.usage.reasoning_tokens == len(free)
-        after, _ = await answer(host, ids.extended([*free[:10], *close]), 24 - 10 - len(close))
+        after, _ = await answer(host, ids.extended([*free[:10], *close]), 40 - 10 - len(close))
         model = with_thinking_budget(with_retries(host))
-        kept, last = await answer(model, ids, thinking_budget=10)
+        kept, last = await answer(model, ids, 40, thinking_budget=10)
     assert kept == [*free[:10], *close, *after]
     assert last.finish is FinishReason.LENGTH
-    assert (last.usage.completion_tokens, last.usage.reasoning_tokens) == (24, 10)
+    assert (last.usage.completion_tokens, last.usage.reasoning_tokens) == (40, 10)
 
 
 async def test_a_turn_goes_on_from_its_own_ids(sglang_hybrid: Server) -> None:
@@ -126,21 +126,6 @@ async def test_a_constraint_that_compiles_and_one_that_does_not(sglang_hybrid: S
         assert (await answer(model, ids, options=RequestOptions(constrain_to=(nonsense,))))[0] == free
     (retry,) = retries
     assert (retry.kept, retry.dropped) == (0, 0)
-
-
-async def test_leaving_early_ends_the_request(sglang_hybrid: Server) -> None:
-    async with client(sglang_hybrid) as model:
-        stream = model.stream(prompt("leave"), Sampling(temperature=0, max_new_tokens=4000), request_id="t")
-        async with aclosing(stream) as chunks:
-            async for _ in chunks:
-                break
-        for _ in range(100):
-            if not metrics(sglang_hybrid)["sglang:num_running_reqs"]:
-                break
-            await asyncio.sleep(0.1)
-    written = metrics(sglang_hybrid)["sglang:generation_tokens_total"]
-    await asyncio.sleep(0.5)
-    assert metrics(sglang_hybrid)["sglang:generation_tokens_total"] == written
 
 
 async def test_four_attempts_from_one_prefix_cost_one_prefill(sglang_hybrid: Server) -> None:
