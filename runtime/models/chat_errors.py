@@ -136,6 +136,9 @@ def refusal_of(host: Host, status: int, headers: Mapping[str, str], body: bytes)
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from a number or a date; None where the host doesn't say."""
+    value = headers.get("retry-after-ms", "").strip()
+    if value.isascii() and value.isdigit():
+        return int(value) / 1000
     value = headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(value))

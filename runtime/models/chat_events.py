@@ -48,8 +48,8 @@ class EventReader:
             if self.begun:  # a broken event inside of a good stream comes from what lies in between
                 raise StreamCut(f"{self._host.url} sent an event that can't be read: {data[:80]!r}.")
             raise self._host.no_protocol(data)
-        if event.get("error"):
-            raise error_of(self._host, event["error"])
+        if event.get("error") or event.get("object") == "error":
+            raise error_of(self._host, event.get("error") or event)
         choices = event.get("choices")
         if not isinstance(choices, list):
             if "usage" not in event and not self.begun:

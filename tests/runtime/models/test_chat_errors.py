@@ -50,7 +50,8 @@ BEGUN = delta(reasoning_content="Look around you.")
         (sse(BEGUN, b"data: {\"choi"), StreamCut, "can't be read"),
         (sse(b"data: {\"choi"), ModelRefused, "OpenAI-compatible"),
         (sse({"hello": "world"}), ModelRefused, "OpenAI-compatible"),
-        (sse({"id": KEY, "object": "error"}), ModelRefused, "OpenAI-compatible"),
+        (sse({"id": KEY}), ModelRefused, "OpenAI-compatible"),
+        (sse({"object": "error", "message": f"bad {KEY}", "code": 400}), ModelRefused, r"bad \*\*\*"),
         (sse(BEGUN), StreamCut, "before its finish"),
         (sse(BEGUN, done=False), StreamCut, "before its finish"),
         (sse(), StreamCut, "before its finish"),
@@ -82,6 +83,7 @@ async def test_errors_have_names_and_show_no_key(
         ("retry-after: 1.5\r\n", 1.5),
         ("retry-after: Thu, 01 Jan 2015 00:00:00 GMT\r\n", 0.0),
         ("retry-after: soon\r\n", None),
+        ("retry-after-ms: 250\r\nretry-after: 1\r\n", 0.25),
         ("", None),
     ],
 )
