@@ -69,21 +69,24 @@ class Report:
         return {"target": self.target, "ok": self.ok, "host": self.host, "checks": rows}
 
 
-async def probe(target: str | Model, *, on_check: Callable[[Check], None] | None = None) -> Report:
+async def probe(
+    target: str | Model, *, on_check: Callable[[Check], None] | None = None, most_tokens: int = 2048
+) -> Report:
     """Probe a server (a URL, or what else `connect` takes) or a model that is connected already.
 
+    `most_tokens` are what the model may write to think and call a tool.
     `on_check` is told of each check when it is done. Raises a `ModelError` where nothing can be reached; errors in
     the checks are their results.
     """
     if not isinstance(target, str):
-        return await _Probe(target, target.name, None).run(on_check)
+        return await _Probe(target, target.name, None, most_tokens).run(on_check)
     from runtime.models.connect import connect
 
     model = await connect(target)
     address = address_of(target)
     server = ServerPaths(address) if address else None
     try:
-        return await _Probe(model, target, server).run(on_check)
+        return await _Probe(model, target, server, most_tokens).run(on_check)
     finally:
         await model.close()
         if server is not None:
@@ -103,17 +106,18 @@ class _Answer:
 
 
 class _Probe:
-    def __init__(self, model: Model, target: str, server: ServerPaths | None) -> None:
+    def __init__(self, model: Model, target: str, server: ServerPaths | None, most_tokens: int) -> None:
         self.model = model
         self.target = target
         self.server = server
+        self.most_tokens = most_tokens
         self.tokenizer: Tokenizer = model.tokenizer
         self.nonce = secrets.token_hex(4)
         self.exact = Feature.EXACT_IDS in model.facts.features
 
     async def run(self, on_check: Callable[[Check], None] | None) -> Report:
         checks: list[Check] = []
-        for part in (self.ids, self.cache, self.thinking, self.tool_call, self.abort, self.context, self.reading):
+        for part in (self.ids, self.cache, self.turn, self.abort, self.context, self.reading):
             try:
                 async with asyncio.timeout(SECONDS):
                     found = await part()
@@ -194,37 +198,40 @@ class _Probe:
         unknown = use.expected is None and cached < use.cacheable // 2
         return Check(name, Result.DIFFERS if lost or unknown else Result.OK, seen)
 
-    async def thinking(self) -> list[Check]:
-        """Does a turn begin inside `<think>`, and is its end one id?"""
+    async def turn(self) -> list[Check]:
+        """Does a simple task lead to a turn that thinks and then calls, as our parser reads it?"""
+        sampling = Sampling(max_new_tokens=self.most_tokens)
+        answer = await self.ask(Ids(self.prompt(_TASK, tools=True)), sampling)
+        return [self._thought(answer), self._called(answer)]
+
+    def _thought(self, answer: _Answer) -> Check:
+        """The turn begins inside `<think>`, and one id ends that."""
         opening, closing = map(self.tokenizer.special, (chat.THINK_OPEN, chat.THINK_CLOSE))
-        answer = await self.ask(Ids(self.prompt(_QUESTION)), Sampling(max_new_tokens=2048))
         if answer.ids[:1] == [opening]:
-            return [Check("thinking", Result.DIFFERS, "the turn opens <think> again, behind the prompt's own")]
+            return Check("thinking", Result.DIFFERS, "the turn opens <think> again, behind the prompt's own")
         if (times := answer.ids.count(closing)) == 1:
             length = answer.ids.index(closing)
-            return [Check("thinking", Result.OK, f"{length} tokens of thinking, ended by the id {closing}")]
+            return Check("thinking", Result.OK, f"{length} tokens of thinking, ended by the id {closing}")
         if times:
-            return [Check("thinking", Result.DIFFERS, f"the thinking was ended {times} times")]
+            return Check("thinking", Result.DIFFERS, f"the thinking was ended {times} times")
         if chat.THINK_CLOSE in self.tokenizer.decode(answer.ids):
-            return [Check("thinking", Result.DIFFERS, f"{chat.THINK_CLOSE} comes spelled in ordinary tokens")]
-        return [Check("thinking", Result.NOT_SHOWN, f"no {chat.THINK_CLOSE} in {len(answer.ids)} tokens")]
+            return Check("thinking", Result.DIFFERS, f"{chat.THINK_CLOSE} comes spelled in ordinary tokens")
+        return Check("thinking", Result.NOT_SHOWN, f"no {chat.THINK_CLOSE} in {len(answer.ids)} tokens")
 
-    async def tool_call(self) -> list[Check]:
-        """Does a simple task lead to a call that our parser reads?"""
+    def _called(self, answer: _Answer) -> Check:
         from runtime.tool_calls import parse
 
-        answer = await self.ask(Ids(self.prompt(_TASK, tools=True)), Sampling(max_new_tokens=2048))
         stops = (self.tokenizer.special(chat.IM_END), self.tokenizer.special("<|endoftext|>"))
         text = self.tokenizer.decode([token for token in answer.ids if token not in stops])
         turn = parse(text, TOOLS, finished=answer.finish is FinishReason.STOP)
         if not turn.calls:
-            return [Check("tool call", Result.NOT_SHOWN, f"no call in {len(answer.ids)} tokens: {text[-60:]!r}")]
+            return Check("tool call", Result.NOT_SHOWN, f"no call in {len(answer.ids)} tokens: {text[-60:]!r}")
         call = turn.calls[0]
         said = f"{call.name}({', '.join(f'{name}={value!r}' for name, value in call.arguments.items())})"
         if call.name != "read_file" or "path" not in call.arguments or turn.problems:
             problems = "".join(f"; {problem.message}" for problem in turn.problems)
-            return [Check("tool call", Result.NOT_SHOWN, f"a call of another kind: {said}{problems}")]
-        return [Check("tool call", Result.OK, said)]
+            return Check("tool call", Result.NOT_SHOWN, f"a call of another kind: {said}{problems}")
+        return Check("tool call", Result.OK, said)
 
     async def abort(self) -> list[Check]:
         """Does closing a stream free the request?"""
@@ -295,7 +302,7 @@ class _Probe:
 
 
 def _name(part: Callable[..., Any]) -> str:
-    return {"tool_call": "tool call", "reading": "tokenizer"}.get(part.__name__, part.__name__)
+    return {"turn": "thinking", "reading": "tokenizer"}.get(part.__name__, part.__name__)
 
 
 def _read(name: str, finding: Finding) -> Check:
