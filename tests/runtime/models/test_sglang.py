@@ -188,8 +188,8 @@ async def test_a_stalled_server_is_given_up_and_told() -> None:
 
 
 async def test_slow_tokens_are_no_fault() -> None:
-    script = [{"text": TURN, "faults": [{"kind": "slow", "seconds": 0.03}]}]
-    async with ScriptedServer(script) as server, client(server.url, idle_timeout=0.2) as model:
+    script = [{"text": TURN, "faults": [{"kind": "slow", "seconds": 0.1}]}]
+    async with ScriptedServer(script) as server, client(server.url, idle_timeout=0.7) as model:
         assert (await ask(model, prompt()))[0] == IDS
 
 
