@@ -18,7 +18,7 @@ from pathlib import Path
 from agent.config import RepositoryConfig
 from agent.git import git
 from agent.runs import RunFolder
-from sandbox.base import Sandbox, SandboxError
+from sandbox.base import Sandbox
 
 Progress = Callable[[str], None]
 
@@ -49,7 +49,7 @@ class Machine:
             spec = replace(spec, folder=str(folder))
         sandbox = await open_sandbox(self.kind, spec)
         if self.kind != "none":
-            await _enter(sandbox)
+            await _entered(sandbox)
         return sandbox
 
     def clear(self) -> None:
@@ -57,16 +57,14 @@ class Machine:
         shutil.rmtree(self.run.path / "work", ignore_errors=True)
 
 
-async def _enter(sandbox: Sandbox) -> None:
-    """Put into the empty work folder what the image has for it, such as links to installed modules."""
-    from sandbox.images import ENTER
+async def _entered(sandbox: Sandbox) -> None:
+    from sandbox.images import enter
 
-    script = f'if [ -x {ENTER} ]; then {ENTER} "$1" "$2"; fi'
-    result = await sandbox.run(["/bin/sh", "-c", script, "sh", sandbox.workdir, sandbox.state_dir])
-    if result.exit_code:
+    try:
+        await enter(sandbox)
+    except BaseException:  # whatever it was: a sandbox that nobody gets must not stay
         await sandbox.close()
-        said = result.output.decode("utf-8", "replace").strip()
-        raise SandboxError(f"the image's own files can't be put into the work folder: {said[-800:]}")
+        raise
 
 
 async def clear_away() -> None:

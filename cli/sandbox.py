@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.lazy import Entry, LazyGroup
+
 if TYPE_CHECKING:
     from sandbox.images import Recipe, Report
 
@@ -23,35 +25,74 @@ KINDS = ("docker", "bubblewrap", "all")
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on the output.")
 
+COMMANDS: dict[str, Entry] = {
+    "build": ("cli.sandbox", "build", "Make the base image, or the environment that a repository's tests need."),
+    "list": ("cli.sandbox", "list_images", "List the images that were made: in the cache and in the Docker engine."),
+    "check": ("cli.sandbox", "check", "Open a sandbox of each kind that works here and run a command in it."),
+    "prune": ("cli.sandbox", "prune", "Remove what killed runs left behind."),
+    "save": ("cli.sandbox_archive", "save", "Write images to one file, for a machine without a network."),
+    "load": ("cli.sandbox_archive", "load", "Take the images of a file that `save` wrote."),
+}
 
-@click.group()
+
+@click.group(cls=LazyGroup, table=COMMANDS)
 def sandbox() -> None:
-    """Sandboxes and their base images."""
+    """Sandboxes and their images."""
 
 
-@sandbox.command()
+@click.command()
+@click.argument("repo", required=False)
 @click.option("--kind", type=click.Choice(KINDS), help="What to make it for; default: whatever works here.")
 @click.option("--packages", multiple=True, metavar="NAMES", help="More distribution packages, separated by commas.")
 @click.option("--suite", help="The release to build from, such as bookworm; default: this machine's own.")
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Take the .tar made on another machine.")
 @click.option("--force", is_flag=True, help="Build again although it is in the cache, for newer packages.")
+@click.option("--dry-run", is_flag=True, help="Of REPO: only say what is seen and what would be made.")
+@click.option("--test", is_flag=True, help="Of REPO: run its test command in a sandbox, without network.")
+@click.option("--allow-build", is_flag=True, help="Let a REPO that isn't a local folder build its own image.")
 @as_json_option
-def build(
+def build(repo: str | None, as_json: bool, **options: Any) -> None:
+    """Make the base image, or the environment that the tests of REPO need.
+
+    The base image is made from this machine's package mirror: no registry, no root. REPO is a folder, a git URL or
+    owner/name; what its tests need is read from .patchwright.toml, devcontainer.json or Dockerfile, else detected.
+    What is made is kept in the cache ($PATCHWRIGHT_CACHE, else ~/.cache/patchwright) and made once.
+    """
+    packages = tuple(name for text in options["packages"] for name in text.replace(",", " ").split())
+    with errors(as_json):
+        if repo is None:
+            _refuse(options, ("dry_run", "test", "allow_build"), "needs a REPO")
+            _build_base(options["kind"], packages, options["suite"], options["source"], options["force"], as_json)
+            return
+        _refuse(options, ("suite", "source", "force"), "is for the base image, not for a REPO")
+        from cli.sandbox_repository import Wanted, build_repository
+
+        if options["kind"] == "all":
+            raise click.UsageError("--kind all is for the base image: name one kind for a REPO")
+        switches = (options["dry_run"], options["test"], options["allow_build"])
+        sys.exit(build_repository(Wanted(repo, options["kind"], packages, *switches, as_json)))
+
+
+def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if options[name]:
+            flag = {"source": "from"}.get(name, name).replace("_", "-")
+            raise click.UsageError(f"--{flag} {why}")
+
+
+def _build_base(
     kind: str | None, packages: tuple[str, ...], suite: str | None, source: Path | None, force: bool, as_json: bool
 ) -> None:
-    """Make the base image from this machine's package mirror: no registry, no root.
-
-    What it makes is kept in the cache ($PATCHWRIGHT_CACHE, else ~/.cache/patchwright) and made once.
-    """
     from sandbox.images import base_tar, import_tar, recipe
 
     began = time.monotonic()
-    with _errors(as_json):
-        of = recipe(suite, (name for text in packages for name in text.replace(",", " ").split()))
-        tar = import_tar(source, of, report=_report) if source else base_tar(of, report=_report, force=force)
-        made: dict[str, Any] = {"digest": of.digest, "suite": of.suite, "tar": str(tar)}
-        made |= _make(kind, of, force or source is not None)
-        made["seconds"] = round(time.monotonic() - began, 1)
+    of = recipe(suite, packages)
+    tar = (
+        import_tar(source, of, report=report_progress) if source else base_tar(of, report=report_progress, force=force)
+    )
+    made: dict[str, Any] = {"digest": of.digest, "suite": of.suite, "tar": str(tar)}
+    made |= _make(kind, of, force or source is not None)
+    made["seconds"] = round(time.monotonic() - began, 1)
     if as_json:
         click.echo(json.dumps(made, indent=1))
         return
@@ -76,21 +117,22 @@ def _make(kind: str | None, of: Recipe, force: bool) -> dict[str, str]:
                 raise
             click.echo(f"no image for Docker: {error}", err=True)
         else:
-            made["docker"] = base_image(client, of, report=_report, replace=force)
+            made["docker"] = base_image(client, of, report=report_progress, replace=force)
             client.close()
     if kind in ("bubblewrap", "all") or (kind is None and not made):
-        ensure_bwrap(report=_report)
-        made["bubblewrap"] = str(base_tree(of, report=_report))
+        ensure_bwrap(report=report_progress)
+        made["bubblewrap"] = str(base_tree(of, report=report_progress))
     return made
 
 
-@sandbox.command("list")
+@click.command("list")
 @as_json_option
 def list_images(as_json: bool) -> None:
     """List the images that were made: in the cache and in the Docker engine."""
     from sandbox.images import cached_bases
+    from sandbox.images.setup_tree import cached_environments
 
-    with _errors(as_json):
+    with errors(as_json):
         cached = [
             {
                 "digest": base.digest,
@@ -103,22 +145,25 @@ def list_images(as_json: bool) -> None:
             }
             for base in cached_bases()
         ]
+        environments = [str(path) for path in cached_environments()]
     engine = _engine_images()
     if as_json:
-        click.echo(json.dumps({"cache": cached, "docker": engine}, indent=1))
+        click.echo(json.dumps({"cache": cached, "environments": environments, "docker": engine}, indent=1))
         return
     for entry in cached:
         days = (time.time() - int(str(entry["made"]))) / 86400
         megabytes = int(str(entry["tar_bytes"])) >> 20
         click.echo(f"cache   base {entry['digest']}  {entry['suite']}  {megabytes} MiB  {days:.0f} days old")
         click.echo(f"        {entry['tree'] or entry['tar']}")
+    for path in environments:
+        click.echo(f"cache   environment {path}")
     for image in engine:
         click.echo(f"docker  {image['kind']} {', '.join(image['tags']) or '(no tag)'}  {image['bytes'] >> 20} MiB")
-    if not cached and not engine:
+    if not cached and not engine and not environments:
         click.echo("no images yet; `agent sandbox build` makes the base image")
 
 
-@sandbox.command()
+@click.command()
 @click.option("--kind", type=click.Choice(KINDS), default="all", show_default=True, help="Which to check.")
 @as_json_option
 def check(kind: str, as_json: bool) -> None:
@@ -164,14 +209,14 @@ async def _try_out(kind: str) -> dict[str, Any]:
     return {"usable": result.exit_code == 0, "said": f"{said} (opened, used and closed in {seconds} s)"}
 
 
-@sandbox.command()
+@click.command()
 @click.option("--images", is_flag=True, help="Also remove images that can be made again, but for the newest base.")
 @as_json_option
 def prune(images: bool, as_json: bool) -> None:
     """Remove what killed runs left behind."""
     from sandbox.choose import prune as prune_leftovers
 
-    with _errors(as_json):
+    with errors(as_json):
         removed = dict(prune_leftovers())
         if images:
             removed["images"] = _prune_images()
@@ -187,18 +232,22 @@ def _prune_images() -> int:
     from sandbox.images import recipe
     from sandbox.images.base_image import cached_bases, remove_base
     from sandbox.images.engine import connect, remove_own_images
+    from sandbox.images.setup_tree import cached_environments, remove_environment
 
     keep = recipe().digest
+    environments = cached_environments()
+    for folder in environments:
+        remove_environment(folder)
     old = [base for base in cached_bases() if base.digest != keep]
     for base in old:
         remove_base(base)
     try:
         client = connect()
     except SandboxUnavailable:
-        return len(old)
+        return len(old) + len(environments)
     gone = remove_own_images(client, keep)
     client.close()
-    return len(old) + gone
+    return len(old) + len(environments) + gone
 
 
 def _engine_images() -> list[dict[str, Any]]:
@@ -215,7 +264,7 @@ def _engine_images() -> list[dict[str, Any]]:
     return [{"id": image.id, "kind": image.kind, "tags": list(image.tags), "bytes": image.bytes} for image in found]
 
 
-def _report(what: Any) -> None:
+def report_progress(what: Any) -> None:
     from sandbox.images import as_lines
 
     report: Report = as_lines(lambda line: click.echo(line, err=True))
@@ -223,13 +272,14 @@ def _report(what: Any) -> None:
 
 
 @contextmanager
-def _errors(as_json: bool) -> Iterator[None]:
+def errors(as_json: bool) -> Iterator[None]:
     """A failure as a message for people, or as JSON, and exit code 1."""
+    from agent.ends import RunProblem
     from sandbox.base import SandboxError
 
     try:
         yield
-    except SandboxError as error:
+    except (SandboxError, RunProblem) as error:
         if as_json:
             click.echo(json.dumps({"error": str(error), "kind": type(error).__name__}, indent=1))
         else:

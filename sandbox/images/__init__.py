@@ -10,10 +10,10 @@ from sandbox.images.environment import Environment, choices, environment_for, re
 from sandbox.images.progress import Progress, Report
 from sandbox.images.recipe import Recipe, recipe
 from sandbox.images.resolve import ImageConfig, as_lines
-from sandbox.images.setup_context import ENTER, read_environment
+from sandbox.images.setup_context import read_environment
+from sandbox.images.try_out import enter, run_tests
 
 __all__ = [
-    "ENTER",
     "Environment",
     "ImageConfig",
     "Progress",
@@ -26,6 +26,7 @@ __all__ = [
     "cached_bases",
     "choices",
     "ensure_bwrap",
+    "enter",
     "environment_for",
     "find_base_tree",
     "find_bwrap",
@@ -33,4 +34,5 @@ __all__ = [
     "read_environment",
     "recipe",
     "resolve_image",
+    "run_tests",
 ]

@@ -93,9 +93,14 @@ def find_base_tree(of: Recipe | None = None) -> Path | None:
 
 
 def base_image(
-    client: DockerClient, of: Recipe | None = None, *, report: Report = silent, replace: bool = False
+    client: DockerClient,
+    of: Recipe | None = None,
+    *,
+    report: Report = silent,
+    replace: bool = False,
+    latest: bool = True,
 ) -> str:
-    """The base image's tag in a Docker engine, imported when it isn't there; also tagged `latest`.
+    """The base image's tag in a Docker engine, imported when it isn't there; with `latest` it gets that tag too.
 
     With `replace` the cached tar takes the place of an image that is there.
     """
@@ -106,7 +111,7 @@ def base_image(
     tar = base_tar(of, report=report)
     with locked(images_dir(), f"{of.digest}-docker", report), step("importing into Docker", report):
         if replace or find_image(client, tag) is None:
-            _import(client, tar, of)
+            _import(client, tar, of, latest=latest)
     return tag
 
 
@@ -187,7 +192,7 @@ def _keep(tar: Path, target: Path, of: Recipe) -> None:
     tar.rename(target)
 
 
-def _import(client: DockerClient, tar: Path, of: Recipe) -> None:
+def _import(client: DockerClient, tar: Path, of: Recipe, *, latest: bool) -> None:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
@@ -195,7 +200,8 @@ def _import(client: DockerClient, tar: Path, of: Recipe) -> None:
     changes.append(f"LABEL {LABEL}=base")
     try:
         client.api.import_image(str(tar), repository=BASE_REPOSITORY, tag=of.digest, changes=changes)
-        client.images.get(f"{BASE_REPOSITORY}:{of.digest}").tag(BASE_REPOSITORY, "latest")
+        if latest:
+            client.images.get(f"{BASE_REPOSITORY}:{of.digest}").tag(BASE_REPOSITORY, "latest")
     except (DockerException, RequestException) as error:
         raise ImageProblem(
             f"Docker didn't take the base image {tar}: {error}.\n"

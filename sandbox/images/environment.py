@@ -214,7 +214,9 @@ class _Docker:
             return present(self.client, found.image, self.want.report)
         if found.dockerfile:
             return self._from_dockerfile(found)
-        return base_image(self.client, recipe(more=found.setup.packages), report=self.want.report)
+        of = recipe(more=found.setup.packages)
+        # what `FROM patchwright/base` means is not for one repository to say
+        return base_image(self.client, of, report=self.want.report, latest=of == recipe())
 
     def _from_dockerfile(self, found: Detection) -> str:
         root = self.want.tree.root.resolve()

@@ -23,11 +23,11 @@ from sandbox import seccomp
 from sandbox.base import ImageProblem
 from sandbox.images.build_settings import CA_IN_IMAGE, BuildSettings, build_settings, serving_wheels
 from sandbox.images.bwrap import ensure_bwrap
-from sandbox.images.cache import images_dir, locked, unfinished
+from sandbox.images.cache import images_dir, locked, remove_tree, unfinished
 from sandbox.images.detect.base import SETUP_VERSION, SYSTEM_PATH, Setup, Step
 from sandbox.images.detect.tree import Tree
 from sandbox.images.dockerfile import advice
-from sandbox.images.progress import Progress, Report, failure, run_tool, step
+from sandbox.images.progress import Progress, Report, failure, run_tool, silent, step
 from sandbox.images.setup_context import FINISH, environment, setup_context
 
 _CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID")  # over the caller's own id only
@@ -97,6 +97,13 @@ def cached_environments() -> list[Path]:
     """The folders that set-ups made, the last used first."""
     found = [path for path in images_dir().glob("environment-*") if path.is_dir()]
     return sorted(found, key=lambda path: -path.stat().st_mtime)
+
+
+def remove_environment(path: Path) -> None:
+    """Remove one of them from the cache."""
+    with locked(images_dir(), path.name, silent):
+        path.with_suffix(".json").unlink(missing_ok=True)
+        remove_tree(path)
 
 
 def _digest(base: Path, setup: Setup, context: Path, workdir: str) -> str:
