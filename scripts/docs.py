@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+import serving_docs
 
 from agent.ends import EXIT_CODES, EXPLANATIONS
 from cli.main import cli
@@ -46,11 +47,10 @@ PAGES = {"exit-codes.md": exit_codes, "cli.md": command_line}
 
 def main() -> int:
     stale = []
-    for name, make in PAGES.items():
-        path, text = DOCS / name, make()
+    for path, text in ({DOCS / name: make() for name, make in PAGES.items()} | serving_docs.files()).items():
         if path.exists() and path.read_text() == text:
             continue
-        stale.append(name)
+        stale.append(str(path.relative_to(DOCS)))
         if "--check" not in sys.argv:
             path.write_text(text)
     if stale and "--check" in sys.argv:

@@ -63,7 +63,7 @@ def make_plan(wish: Wish, hardware: Hardware) -> Plan:
     fitting = [candidate for candidate in looked_at if isinstance(candidate.fit, Fit)]
     if not fitting:
         raise refusal(wish, hardware, models, looked_at)
-    chosen = _best(fitting, wish)
+    chosen = best(fitting, wish)
     assert isinstance(chosen.fit, Fit)
     return Plan(
         hardware=hardware,
@@ -207,7 +207,9 @@ def _does(fit: Fit, wish: Wish) -> bool:
     return fit.context >= (wish.context or COMFORT)
 
 
-def _best(fitting: Sequence[Candidate], wish: Wish) -> Candidate:
+def best(fitting: Sequence[Candidate], wish: Wish) -> Candidate:
+    """The first that has room for enough context; else the one with the longest."""
+
     def context(candidate: Candidate) -> int:
         return candidate.fit.context if isinstance(candidate.fit, Fit) else 0
 
@@ -334,10 +336,9 @@ def _line(card: ModelCard | None, hardware: Hardware, remark: str) -> Alternativ
     fits = [c for c in candidates(Found(card), Wish(), hardware) if isinstance(c.fit, Fit)]
     if not fits:
         return None
-    best = _best(fits, Wish())
-    return Alternative(
-        f"agent model serve {card.name}", f"{best.variant.precision}, {best.engine}: {verdict(best.fit)}{remark}"
-    )
+    chosen = best(fits, Wish())
+    form = f"{chosen.variant.precision}, {chosen.engine}"
+    return Alternative(f"agent model serve {card.name}", f"{form}: {verdict(chosen.fit)}{remark}")
 
 
-__all__ = ["DEFAULTS", "LADDER", "Candidate", "candidates", "make_plan", "refusal", "verdict"]
+__all__ = ["DEFAULTS", "LADDER", "Candidate", "best", "candidates", "make_plan", "refusal", "verdict"]

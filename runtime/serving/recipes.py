@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -104,7 +104,8 @@ def make_recipe(
         cards = tuple(range(number * plan.tp, (number + 1) * plan.tp))
         own = Address("127.0.0.1", address.port + 1 + number)
         servers.append(_server(plan, own, programs, extra, f"replica {number}", cards))
-    return Recipe(tuple(servers), _router(tuple(servers), address, programs))
+    router = router_command([server.address.url for server in servers], address, programs)
+    return Recipe(tuple(servers), router)
 
 
 def _server(
@@ -215,11 +216,11 @@ def _llamacpp(plan: Plan, address: Address, programs: Programs) -> tuple[list[st
     return [*argv, "--jinja", "--chat-template-kwargs", KEEP_THINKING, "--no-mmproj", "--metrics"], {}
 
 
-def _router(servers: tuple[Command, ...], address: Address, programs: Programs) -> Command:
-    argv = [programs.router_python, "-m", "sglang_router.launch_router", *_at(address), "--worker-urls"]
-    argv += [server.address.url for server in servers]
-    argv += ["--policy", "manual", "--assignment-mode", "min_load"]
-    return Command("router", tuple(argv), address)
+def router_command(workers: Sequence[str], address: Address, programs: Programs = Programs()) -> Command:
+    """The router before servers at these URLs: a trajectory stays with one, by the routing key in its header."""
+    argv = [programs.router_python, "-m", "sglang_router.launch_router", *_at(address)]
+    argv += ["--policy", "manual", "--assignment-mode", "min_load", "--request-timeout-secs", "7200"]
+    return Command("router", (*argv, "--worker-urls", *workers), address)
 
 
 def _at(address: Address) -> list[str]:
