@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 from runtime.models.base import Feature, HostFacts, ModelRefused, ModelUnreachable, Pools
 from runtime.models.http_wire import TransportError
 from runtime.models.refusals import refusal, unreachable, words_of
+from runtime.prefix import CacheRules, Strategy
 
 if TYPE_CHECKING:
     from runtime.models.http_client import Transport
     from runtime.models.sglang_facts import Identity
 
 QWEN36_CONTEXT: Final = 262_144  # what the family takes; for servers that don't say
+PROBE_IDS: Final = tuple(range(8))  # any ids; vLLM 0.32 dies of a prompt of one token on some CPUs
 _CONSTRAINED_SINCE: Final = (0, 32)  # the first vLLM that was seen to take our structural tag
 
 
@@ -172,14 +174,21 @@ async def _read_vllm(server: Server, models: dict[str, Any] | None) -> Found | N
     length = card.get("max_model_len")
     if not isinstance(length, int):
         length, notes = QWEN36_CONTEXT, (*notes, _UNSAID.format(length=QWEN36_CONTEXT))
-    pools = Pools(kv_tokens=_vllm_pool(await server.text("/metrics")))
-    facts = HostFacts("vllm", version if isinstance(version, str) else None, features, pools, notes=notes)
+    cache = _vllm_cache(await server.text("/metrics"))
+    facts = HostFacts(
+        "vllm",
+        version if isinstance(version, str) else None,
+        features,
+        Pools(kv_tokens=_vllm_pool(cache)),
+        _vllm_rules(cache),
+        notes,
+    )
     return Found(Kind.VLLM, name, length, facts)
 
 
 async def _vllm_abilities(server: Server, name: str, version: Any) -> tuple[frozenset[Feature], tuple[str, ...]]:
     """What shows in one token: whether ids come back, cached tokens are counted, and priorities are taken."""
-    asked = {"model": name, "prompt": [0], "max_tokens": 1, "temperature": 0, "return_token_ids": True}
+    asked = {"model": name, "prompt": PROBE_IDS, "max_tokens": 1, "temperature": 0, "return_token_ids": True}
     ours = {Feature.CONSTRAINED} if isinstance(version, str) and _numbers(version) >= _CONSTRAINED_SINCE else set()
     try:
         status, body = await server.post("/v1/completions", {**asked, "priority": 1})
@@ -201,14 +210,28 @@ async def _vllm_abilities(server: Server, name: str, version: Any) -> tuple[froz
     return frozenset(found), ("It doesn't say what it has cached; start it with --enable-prompt-tokens-details.",)
 
 
-def _vllm_pool(metrics: str) -> int | None:
-    """Tokens in the key-value pool, from the labels of `vllm:cache_config_info`."""
+def _vllm_cache(metrics: str) -> Mapping[str, str]:
+    """How its cache is set up: the labels of `vllm:cache_config_info`."""
     line = next((line for line in metrics.splitlines() if line.startswith("vllm:cache_config_info{")), "")
-    labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+    return dict(re.findall(r'(\w+)="([^"]*)"', line))
+
+
+def _vllm_pool(cache: Mapping[str, str]) -> int | None:
+    """Tokens in the key-value pool."""
     try:
-        return int(labels["num_gpu_blocks"]) * int(labels["block_size"]) or None
+        if cache.get("kv_cache_size_tokens", "None") != "None":
+            return int(cache["kv_cache_size_tokens"]) or None
+        return int(cache["num_gpu_blocks"]) * int(cache["block_size"]) or None
     except (KeyError, ValueError):
         return None
+
+
+def _vllm_rules(cache: Mapping[str, str]) -> CacheRules | None:
+    """Whole blocks of tokens; where it keeps recurrent states too, they decide, and it doesn't say where they are."""
+    if cache.get("enable_prefix_caching") != "True" or not cache.get("block_size", "").isdigit():
+        return None
+    plain = cache.get("mamba_cache_mode", "none") == "none"
+    return CacheRules(Strategy.TOKENS if plain else Strategy.UNKNOWN, page=int(cache["block_size"]))
 
 
 async def _read_llamacpp(server: Server, models: dict[str, Any] | None) -> Found | None:

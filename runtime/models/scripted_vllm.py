@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_TOKENS: Final = 16  # what vLLM takes where a request doesn't say
 BLOCK: Final = 16  # tokens of one block of the key-value pool
-_PROBE: Final = [0]  # a prompt that isn't a conversation: it is answered with one token, as any model would
+_PROBE: Final = list(range(8))  # a prompt that isn't a conversation: it is answered with one token, as any model would
 
 
 def routes(server: ScriptedServer) -> Routes:
@@ -48,17 +48,17 @@ class _VLLMPaths:
             raise HttpError(400, f"Got priority {body['priority']} but priority scheduling is not enabled.")
         ids = ids_of(body)
         if list(ids) == _PROBE:
-            await exchange.json(self._written(ids[0], bool(body.get("return_token_ids"))))
+            await exchange.json(self._written(bool(body.get("return_token_ids"))))
             return
         served = ServedRequest("/v1/completions", f"cmpl-{secrets.token_hex(8)}", body, ids)
         server.requests.append(served)
         limit = int(body.get("max_tokens") or DEFAULT_MAX_TOKENS)
         await serve(server, exchange, served, limit, lambda delivery: _Completion(server, delivery))
 
-    def _written(self, token: int, with_ids: bool) -> dict[str, Any]:
-        """The answer to a prompt of one token that is no conversation."""
-        choice = _choice("!", [token], "length", with_ids=with_ids and self._server.info.get("token_ids", True))
-        usage = _usage(1, 1, 0, detailed=self._server.info.get("cached_tokens", True))
+    def _written(self, with_ids: bool) -> dict[str, Any]:
+        """One token for a prompt that is no conversation."""
+        choice = _choice("!", [0], "length", with_ids=with_ids and self._server.info.get("token_ids", True))
+        usage = _usage(len(_PROBE), 1, 0, detailed=self._server.info.get("cached_tokens", True))
         return {"object": "text_completion", "model": self._server.script.name, "choices": [choice], "usage": usage}
 
     async def chat(self, exchange: Exchange) -> None:
@@ -72,7 +72,9 @@ class _VLLMPaths:
 
     async def metrics(self, exchange: Exchange) -> None:
         blocks = self._server.script.pool_tokens // BLOCK
-        line = f'vllm:cache_config_info{{block_size="{BLOCK}",num_gpu_blocks="{blocks}"}} 1.0\n'
+        labels = {"block_size": BLOCK, "num_gpu_blocks": blocks, "enable_prefix_caching": True}
+        inside = ",".join(f'{name}="{value}"' for name, value in labels.items())
+        line = f"vllm:cache_config_info{{{inside}}} 1.0\n"
         await exchange.raw(line.encode())
 
     async def models(self, exchange: Exchange) -> None:
