@@ -19,20 +19,20 @@ from urllib.parse import quote
 from runtime.models.base import (
     NO_OPTIONS,
     Chunk,
-    ContextExceeded,
     Feature,
     HostFacts,
     ModelChanged,
-    ModelError,
     RequestOptions,
     Sampling,
     StreamCut,
 )
 from runtime.models.http_client import Response, open_transport
-from runtime.models.http_wire import ConnectError, IdleError, TransportError
+from runtime.models.http_wire import TransportError
 from runtime.models.open_turn import ThinkingMarks
+from runtime.models.refusals import lost, read_refusal, refusal, too_long, unreachable
 from runtime.models.sglang_facts import SGLANG_FEATURES, Identity, identity_of
-from runtime.models.sglang_stream import Decoder, read_chunks, read_refusal, refusal, unreachable
+from runtime.models.sglang_stream import Decoder
+from runtime.models.token_host import read_chunks
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
@@ -142,7 +142,8 @@ class SGLangModel:
         except TransportError as error:
             sent = sent and response is not None
             self._in_doubt = True
-            raise self._lost(error, response, decoder.count) from error
+            begun, idle = response is not None, self._idle_timeout
+            raise lost(self._url, error, begun=begun, count=decoder.count, idle_timeout=idle) from error
         finally:
             if response is not None:
                 await response.close()
@@ -158,10 +159,7 @@ class SGLangModel:
             prompt += sum(most_tokens(image) - 1 for image in options.images)
         room = self._context_length - prompt
         if room < 1:
-            raise ContextExceeded(
-                f"The prompt has {prompt} tokens and {self._name} takes {self._context_length} with its answer. "
-                "Shorten the conversation or serve the model with a longer context."
-            )
+            raise too_long(self._name, prompt, self._context_length)
         return room
 
     def _request(
@@ -246,13 +244,6 @@ class SGLangModel:
                 f"{self._url} serves {found} now; it was {expected} when this run began. Serve that model again "
                 "and resume the run, or begin a new one."
             )
-
-    def _lost(self, error: TransportError, response: Response | None, count: int) -> ModelError:
-        if isinstance(error, IdleError):
-            return StreamCut(f"{self._url} sent nothing for {self._idle_timeout:g} s, after {count} tokens.")
-        if response is None or isinstance(error, ConnectError):
-            return unreachable(self._url, error)
-        return StreamCut(f"The connection to {self._url} broke after {count} tokens ({error}).")
 
     async def _tell(self, path: str, message: Mapping[str, str]) -> None:
         """Say that nobody needs something any more; a server that can't be told notices by itself later."""

@@ -6,36 +6,15 @@ setting. Left out: requests (`runtime.models.sglang`).
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
-from runtime.models.base import (
-    Chunk,
-    ContextExceeded,
-    FinishReason,
-    ModelBusy,
-    ModelError,
-    ModelFailed,
-    ModelRefused,
-    ModelUnreachable,
-    StreamCut,
-    Usage,
-)
-from runtime.models.http_client import Response
-from runtime.models.http_wire import TransportError
-from runtime.models.sse import SSEReader
+from runtime.models.base import Chunk, FinishReason, ModelError, ModelRefused, StreamCut, Usage
+from runtime.models.refusals import refusal, refusal_in_stream
 
-REST_SECONDS: Final = 2.0  # for what comes behind a finish
 _DONE: Final = b"[DONE]"
-_CONTEXT_WORDS: Final = (
-    "context length",
-    "longer than the model",
-    "exceeds the maximum allowed length",
-    "too long after expanding",
-)
 
 
 class Decoder:
@@ -72,6 +51,9 @@ class Decoder:
         except ModelError as error:
             self.error = error
         return Chunk(tuple(new), None, usage) if new else None
+
+    def close(self) -> None:
+        """Nothing is held back until the end of the stream."""
 
     def _needed(self, events: list[bytes]) -> list[bytes]:
         """The events of a read without those whose ids a later one repeats; broken ones stay to be reported."""
@@ -115,8 +97,7 @@ class Decoder:
             self._no_protocol(data, None)
         if "error" in event:
             self.ended = True
-            status = event["error"].get("code") if isinstance(event["error"], dict) else None
-            raise refusal(self._url, status if isinstance(status, int) else 400, _message(event))
+            raise refusal_in_stream(self._url, event)
         return event
 
     def _new_ids(self, ids: list[int], total: int) -> list[int]:
@@ -158,70 +139,3 @@ class Decoder:
             f"{self._url} doesn't answer /generate as SGLang does: {shown!r}. Check that the URL is that of an "
             "SGLang server of version 0.5 or later, and that nothing in between changes the stream."
         ) from error
-
-
-def unreachable(url: str, error: Exception) -> ModelUnreachable:
-    return ModelUnreachable(
-        f"No answer from {url} ({error}). Check that the server runs there and that this machine may "
-        "reach it, or name another model."
-    )
-
-
-def refusal(url: str, status: int, message: str, retry_after: float | None = None) -> ModelError:
-    """The named error for an HTTP status of 300 or more and the server's own words."""
-    said = f"{url} answered {status}: {message}"
-    if status in (429, 503):
-        return ModelBusy(f"{said}. It is busy; try again later.", retry_after)
-    if status >= 500:
-        return ModelFailed(f"{said}. The server failed; its log says why.")
-    if any(words in message for words in _CONTEXT_WORDS):
-        return ContextExceeded(f"{said}. Shorten the conversation or serve the model with a longer context.")
-    if status < 400:
-        return ModelRefused(f"{said}. It redirects; give the URL that it points to.")
-    return ModelRefused(f"{said}. The same request would be refused again.")
-
-
-async def read_refusal(url: str, response: Response) -> ModelError:
-    body = await response.read()
-    try:
-        message = _message(json.loads(body))
-    except ValueError:
-        message = body[:500].decode(errors="replace").strip() or response.headers.get("location", "no message")
-    try:
-        retry_after = float(response.headers.get("retry-after", ""))
-    except ValueError:
-        retry_after = None
-    return refusal(url, response.status, message, retry_after)
-
-
-async def read_chunks(response: Response, decoder: Decoder) -> AsyncGenerator[Chunk, None]:
-    """The chunks of one answer; ends with its finish, or where the stream does."""
-    reader = SSEReader()
-    received = response.chunks()
-    async for data in received:
-        chunk = decoder.feed(reader.feed(data))
-        if chunk is not None:
-            if chunk.finish is not None:
-                await _read_rest(received)
-            yield chunk
-            if chunk.finish is not None:
-                return
-        if decoder.error is not None:
-            raise decoder.error
-
-
-async def _read_rest(received: AsyncIterator[bytes]) -> None:
-    """Read behind the finish, so that the connection can be used again. The answer is whole either way."""
-    try:
-        async with asyncio.timeout(REST_SECONDS):
-            async for _ in received:
-                pass
-    except (TimeoutError, TransportError):
-        pass
-
-
-def _message(body: Any) -> str:
-    """The server's own words in any of the shapes that SGLang, FastAPI and proxies give them."""
-    while isinstance(body, dict):
-        body = next((body[key] for key in ("error", "message", "detail") if key in body), json.dumps(body)[:500])
-    return str(body).rstrip(".")

@@ -1,7 +1,7 @@
 """What model servers that take token ids over HTTP have in common: a request, its stream, and their errors.
 
 A server's own module gives the body of a request and a decoder for the events of its answer. Aborting is closing the
-connection, which every one of them notices. Left out: SGLang, which has more to say (`runtime.models.sglang`).
+connection, which every one of them notices. Left out: SGLang's requests, which have more to say (`sglang`).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class TokenHost:
             response = await self._transport.send("POST", path, body)
             if response.status != 200:
                 raise await read_refusal(self._url, response)
-            async with aclosing(_read(response, decoder)) as chunks:
+            async with aclosing(read_chunks(response, decoder)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             if not decoder.ended:
@@ -131,7 +131,7 @@ class TokenHost:
                 await response.close()
 
 
-async def _read(response: Response, decoder: EventDecoder) -> AsyncGenerator[Chunk, None]:
+async def read_chunks(response: Response, decoder: EventDecoder) -> AsyncGenerator[Chunk, None]:
     """The chunks of one answer; ends with its finish, or where the stream does. Raises what the decoder found."""
     reader = SSEReader()
     received = response.chunks()
