@@ -30,7 +30,7 @@ def test_a_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
     source = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == source
-    assert "sandbox/guest.py" in names
+    assert {"sandbox/guest.py", "runtime/catalog.toml"} <= set(names)
     assert sum(name.endswith("py.typed") for name in names) == 5
 
 
