@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("step_overhead.py", "growth.py", "tokenizer.py", "admission.py")
+BENCHMARKS = ("step_overhead.py", "growth.py", "tokenizer.py", "admission.py", "prefix_reuse.py")
 WITH_GOALS = ("step_overhead.py",)
 
 

@@ -68,10 +68,10 @@ def requests(random: Random, count: int, most: int) -> Generator[tuple[str, list
     for _ in range(count):
         kind = random.choice(("new", "grow", "grow", "grow", "branch", "branch", "again")) if seen else "new"
         prompt, answer = random.choice(seen) if seen else ([], [])
-        whole, fresh = prompt + answer, [random.randrange(1000, 4000) for _ in range(random.randrange(1, 200))]
+        whole, fresh = prompt + answer, [random.randrange(100, 900) for _ in range(random.randrange(1, 200))]
         match kind:
             case "new":
-                prompt = [random.randrange(1000, 4000) for _ in range(random.randrange(1, 800))]
+                prompt = [random.randrange(100, 900) for _ in range(random.randrange(1, 800))]
             case "grow":
                 prompt = whole + fresh
             case "branch":
