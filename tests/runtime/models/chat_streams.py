@@ -67,6 +67,7 @@ STREAMS = {
             delta(content=None, tool_calls=[fragment("", '"ls"}', call_id="")]),
             delta("tool_calls", content="", tool_calls=[fragment(None, "", call_id="")]),
             {"choices": [], "usage": DETAILED, "object": "chat.completion.chunk"},
+            {"choices": [], "usage": None},
         ),
         Usage(100, 80, 20, 5),
     ),
