@@ -80,6 +80,8 @@ def _cache_rules(server: Mapping[str, Any]) -> CacheRules | None:
         return None
     known = {"no_buffer": Strategy.NO_BUFFER, "extra_buffer": Strategy.EXTRA_BUFFER}
     strategy = known.get(named.removesuffix("_lazy"), Strategy.UNKNOWN)
+    if server.get("uses_mamba_radix_cache") is False:  # keys and values only; the flag keeps its default
+        strategy = Strategy.TOKENS
     page = _count(server.get("page_size")) or 1
     return CacheRules(
         strategy,

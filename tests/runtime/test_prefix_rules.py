@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runtime.models.sglang_facts import facts_of
 from runtime.prefix import CacheRules, ServerCache, Strategy
 
 NO_BUFFER = CacheRules(Strategy.NO_BUFFER)
@@ -146,3 +147,19 @@ def test_a_full_pool_of_states_forgets_the_oldest() -> None:
     for prompt in prompts:
         ask(cache, prompt, fresh(3))
     assert [cache.hit(prompt).tokens for prompt in prompts] == [0, 256, 256]
+
+
+@pytest.mark.parametrize(
+    ("named", "hybrid", "strategy"),
+    [
+        ("extra_buffer", True, Strategy.EXTRA_BUFFER),
+        ("extra_buffer_lazy", True, Strategy.EXTRA_BUFFER),
+        ("no_buffer", None, Strategy.NO_BUFFER),
+        ("auto", True, Strategy.UNKNOWN),
+        ("auto", False, Strategy.TOKENS),
+    ],
+)
+def test_a_server_says_by_which_rules_it_keeps(named: str, hybrid: bool | None, strategy: Strategy) -> None:
+    said = {"mamba_radix_cache_strategy": named, "mamba_track_interval": 64, "page_size": 1}
+    rules = facts_of({}, said if hybrid is None else {**said, "uses_mamba_radix_cache": hybrid}).cache
+    assert rules == CacheRules(strategy, decode_interval=64)
