@@ -181,7 +181,8 @@ def test_the_tokens_as_json_for_programs(tmp_path: Path) -> None:
     assert sum(told["totals"]["uncached"].values()) == told["totals"]["prompt"] - told["totals"]["cached"]
     first, second, *_ = told["turns"]
     assert first["uncached"] == {"first turn": first["prompt"]}
-    assert second["uncached"] == {"new": second["prompt"] - second["cached"]}
+    assert second["uncached"] == {"new": 67, "checkpoint granularity": 79}
+    assert second["cached"] == second["expected"] == second["prompt"] - 67 - 79
     assert second["first_token"] < second["seconds"]
     events = [json.loads(line)["type"] for line in show(tmp_path, "--json").splitlines()]
     assert (events[0], events[-1]) == ("run_started", "run_ended")
