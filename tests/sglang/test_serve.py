@@ -19,7 +19,7 @@ import pytest
 
 from agent import prompts
 from runtime.chat import render
-from tests.runtime.serving.test_process import alive, free_port, until
+from tests.runtime.serving.test_process import alive, descendants, free_port, until
 from tests.runtime.serving.test_recipes import GOLDEN, PROGRAMS
 from tests.servers.sglang import DEMO_CHECKPOINT, ROOT, installed
 from tools import standard_tools
@@ -56,18 +56,6 @@ def ask(url: str, body: dict[str, Any]) -> Any:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as response:
         return json.loads(response.read())
-
-
-def descendants(pid: int) -> list[int]:
-    found = {
-        int(path.name): int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        for path in Path("/proc").iterdir()
-        if path.name.isdigit() and (path / "stat").exists()
-    }
-    family = [pid]
-    for member in family:
-        family.extend(child for child, parent in found.items() if parent == member)
-    return family[1:]
 
 
 def wait_gone(numbers: list[int], seconds: float) -> None:
