@@ -17,8 +17,15 @@ EXIT_UNREACHABLE = 7
 
 @click.command()
 @click.argument("url", envvar="PATCHWRIGHT_MODEL")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    help="Most tokens for the turn that thinks and calls.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def check(url: str, as_json: bool) -> None:
+def check(url: str, max_tokens: int, as_json: bool) -> None:
     """See what the model server at URL does, by a few short requests.
 
     Checked are ids in and out, the stream, hits in the prefix cache against what is expected of it, thinking, a
@@ -33,7 +40,7 @@ def check(url: str, as_json: bool) -> None:
     import asyncio
 
     try:
-        report = asyncio.run(_probe(url, as_json))
+        report = asyncio.run(_probe(url, max_tokens, as_json))
     except KeyboardInterrupt:
         sys.exit(130)
     if report is None:
@@ -41,14 +48,14 @@ def check(url: str, as_json: bool) -> None:
     sys.exit(0 if report.ok else EXIT_DIFFERS)
 
 
-async def _probe(url: str, as_json: bool) -> Report | None:
+async def _probe(url: str, max_tokens: int, as_json: bool) -> Report | None:
     import json
 
     from runtime.models.base import ModelError
     from runtime.models.probe import probe
 
     try:
-        report = await probe(url, on_check=None if as_json else _print)
+        report = await probe(url, on_check=None if as_json else _print, most_tokens=max_tokens)
     except ModelError as error:
         click.echo(json.dumps({"target": url, "ok": False, "error": str(error)}) if as_json else f"Error: {error}",
                    err=not as_json)  # fmt: skip
