@@ -1,11 +1,13 @@
 """A real vLLM on this machine's CPU with a tiny hybrid model, for tests that carry the mark `vllm`.
 
 Installed by `scripts/vllm-cpu.sh`. vLLM computes Gated DeltaNet on CPUs in bfloat16 only, so results aren't compared
-digit by digit; the checkpoint's answers are sure enough for that (`chain_model`).
+digit by digit; the checkpoint's answers are sure enough for that (`chain_model`). Its kernels take heads of Gated
+DeltaNet with 64 or 128 numbers only, and die of a prompt of which a single token is left to compute.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from examples.checkpoints import hybrid
+from tests.servers import chain_checkpoint, chain_model
 from tests.servers.shared import Launch, Server, shared
 
 ROOT = Path(__file__).parents[2]
@@ -37,19 +41,41 @@ def installed() -> Path | None:
     return Path(done.stdout.strip()) if done.returncode == 0 else None
 
 
+def checkpoint() -> Path:
+    """The tiny hybrid with heads that vLLM's kernels take, and weights whose answers are known."""
+    here = Path(__file__)
+    sources = (here, Path(chain_model.__file__), Path(chain_checkpoint.__file__))
+    return hybrid.cached("vllm", _make, *sources)
+
+
+def _make(folder: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    base = hybrid.cached()
+    config = AutoConfig.from_pretrained(base)
+    config.linear_key_head_dim = config.linear_value_head_dim = 64
+    torch.manual_seed(0)
+    wide = folder.with_name(folder.name + ".wide")
+    shutil.copytree(base, wide, ignore=shutil.ignore_patterns("*.safetensors"))
+    try:
+        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(wide)
+        chain_checkpoint.save(folder, wide, chain_model.chains())
+    finally:
+        shutil.rmtree(wide)
+
+
 @contextmanager
 def serve(folder: Path, *options: str) -> Iterator[Server]:
     """The server, below a folder that all workers of a test run share."""
     python = installed()
     if python is None:
         pytest.skip("vLLM isn't installed: run scripts/vllm-cpu.sh")
-    from tests.servers.sglang import chains_checkpoint
-
-    checkpoint = chains_checkpoint()
+    model = checkpoint()
 
     def command(port: int) -> Sequence[str]:
         flags = {
-            "--model": str(checkpoint),
+            "--model": str(model),
             "--served-model-name": "tiny",
             "--host": "127.0.0.1",
             "--port": str(port),
