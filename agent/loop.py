@@ -115,7 +115,6 @@ async def _stream(
     async for last in agent.model.stream(prompt, sampling, request_id=request, options=options):
         ids.extend(last.ids)
         first = first or (time.monotonic() if last.ids else None)
-        first = first or (time.monotonic() if ids else None)
         for event in parser.feed(decoder.feed([i for i in last.ids if i not in stops])):
             session.log.append(EventType.DELTA, event=event, tokens=len(ids))
     for event in parser.feed(decoder.close()):

@@ -115,11 +115,10 @@ def usage_of(usage: object) -> Usage | None:
 
 
 def _count(owner: object, *names: str) -> int:
-    for name in names if isinstance(owner, Mapping) else ():
-        value = owner.get(name)  # type: ignore[union-attr]
-        if isinstance(value, int) and value > 0:
-            return value
-    return 0
+    if not isinstance(owner, Mapping):
+        return 0
+    values = (owner.get(name) for name in names)
+    return next((value for value in values if isinstance(value, int) and value > 0), 0)
 
 
 def _reasoning(delta: Mapping[str, Any]) -> str:
