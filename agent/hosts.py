@@ -66,7 +66,8 @@ async def reach(request: FixRequest, log: EventLog) -> Host:
 async def room(host: Host, target: str, log: EventLog, on_wait: Callable[[str], None]) -> AsyncIterator[Place]:
     """Room for the run in the memory of its server, waited for behind the runs that came before.
 
-    `on_wait` is told what is waited for. Raises OSError when the folder of runs can't be written.
+    `on_wait` is told what is waited for, and once where the server's memory isn't known. Raises OSError when the
+    folder of runs can't be written.
     """
     from agent.runs import home
     from runtime.admission import admission_for
@@ -74,7 +75,10 @@ async def room(host: Host, target: str, log: EventLog, on_wait: Callable[[str], 
 
     facts, before = host.model.facts, log.last(EventType.TURN_STARTED)
     needed = max(_EXPECTED_TOKENS, before.data["prompt"] if before else 0)
-    admission = admission_for(facts.pools, facts.cache, server=address_of(target), folder=home() / "servers")
+    address = address_of(target)
+    admission = admission_for(facts.pools, facts.cache, server=address, folder=home() / "servers")
+    if address and not admission.bounded:
+        on_wait("the server doesn't say how much its cache holds, so this run isn't held back for others on it")
     needed = min(needed, host.model.context_length)
     async with admission.enter(needed, on_wait=lambda waiting: on_wait(str(waiting))) as place:
         yield place
