@@ -104,13 +104,12 @@ def usage_of(usage: object) -> Usage | None:
     cached = _count(of_prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens", "cached_tokens")
     reasoning = _count(of_completion, "reasoning_tokens") or _count(usage, "reasoning_tokens")
     cost = usage.get("cost")
-    known = isinstance(cost, int | float) and not isinstance(cost, bool)
     return Usage(
         prompt_tokens=prompt,
         cached_tokens=min(cached, prompt),
         completion_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
-        cost=float(cost) if known else None,
+        cost=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None,
     )
 
 
