@@ -13,7 +13,21 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-_ALTERNATIVE = re.compile(r"update-alternatives\s+(?:--quiet\s+)?--install\s+(/\S+)\s+(\S+)\s+(/\S+)\s+(\d+)")
+_ALTERNATIVE = re.compile(
+    r"update-alternatives\s+(?:--quiet\s+)?--install\s+(/\S+)\s+(\S+)\s+(/\S+)\s+(\d+)((?:\s+--slave(?:[ \t]+\S+){3})*)"
+)
+_ASSIGNED = re.compile(r"^\s*(\w+)=[\"']?([\w./+-]+)[\"']?\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One program among several of a name. `slaves` are (link, name, path) of what is switched with it."""
+
+    link: str
+    name: str
+    path: str
+    rank: str
+    slaves: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +50,18 @@ class Package:
         return self.field("Package")
 
     @property
-    def alternatives(self) -> list[tuple[str, str, str, str]]:
-        """(link, name, path, priority) of each alternative that its installation would offer."""
+    def alternatives(self) -> list[Alternative]:
+        """What its installation would offer. Variables of the script are known where a plain value is assigned."""
         script = self.files.get("postinst", b"").decode(errors="replace").replace("\\\n", " ")
-        found = [match.groups() for match in _ALTERNATIVE.finditer(script)]
-        return [(link, name, path, rank) for link, name, path, rank in found if "$" not in link + name + path]
+        for name, value in dict(_ASSIGNED.findall(script)).items():
+            script = re.sub(rf"\$(?:{name}\b|\{{{name}\}})", value, script)
+        found = []
+        for link, name, path, rank, slaves in _ALTERNATIVE.findall(script):
+            words = slaves.split()
+            linked = [(words[at + 1], words[at + 2], words[at + 3]) for at in range(0, len(words), 4)]
+            if "$" not in link + name + path + slaves:
+                found.append(Alternative(link, name, path, rank, tuple(linked)))
+        return found
 
 
 def read_package(deb: Path, paths: tuple[str, ...]) -> Package:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sandbox.base import ImageProblem
 
 # Raise it whenever the same packages would give another tree, so that cached images are made afresh.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 # What nearly every Python repository needs for reading, editing, testing and diffing, and little else.
 DEFAULT_PACKAGES: tuple[str, ...] = (

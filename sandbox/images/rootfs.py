@@ -110,13 +110,15 @@ def _certificates(tree: Path) -> None:
 
 def _alternatives(tree: Path, packages: Sequence[Package]) -> None:
     for package in packages:
-        for link, name, path, rank in package.alternatives:
-            if not os.path.lexists(tree / path.lstrip("/")):
+        for one in package.alternatives:
+            if not os.path.lexists(tree / one.path.lstrip("/")):
                 continue  # a manual page
             tool = ["update-alternatives", "--root", str(tree), "--log", "/dev/null", "--quiet"]
+            there = [slave for slave in one.slaves if os.path.lexists(tree / slave[2].lstrip("/"))]
+            slaves = [word for slave in there for word in ("--slave", *slave)]
             run_tool(
-                [*tool, "--install", link, name, path, rank],
-                what=f"choosing {path} as {name}",
+                [*tool, "--install", one.link, one.name, one.path, one.rank, *slaves],
+                what=f"choosing {one.path} as {one.name}",
                 hint="this is a defect of the recipe; report it with these lines.",
             )
 

@@ -11,7 +11,7 @@ import shlex
 from typing import Any
 
 from sandbox.images.detect.base import Detection, Evidence, Setup, Source
-from sandbox.images.detect.tree import Tree
+from sandbox.images.detect.tree import Tree, table
 
 _DEVCONTAINERS = (".devcontainer/devcontainer.json", ".devcontainer.json")
 _DOCKERFILES = ("Dockerfile", "docker/Dockerfile", ".docker/Dockerfile")
@@ -25,7 +25,7 @@ def devcontainer(tree: Tree) -> Detection | None:
     if file is None:
         return None
     said = tree.json(file)
-    build = said.get("build", {}) if isinstance(said.get("build"), dict) else {}
+    build = table(said, "build")
     folder = posixpath.dirname(file)
     dockerfile = build.get("dockerfile") or said.get("dockerFile")
     image = said.get("image")

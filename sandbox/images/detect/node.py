@@ -10,7 +10,7 @@ import re
 
 from sandbox.images.detect.base import PREFIX, SYSTEM_PATH, Ecosystem, Evidence, Finding, Setup, Step
 from sandbox.images.detect.native import COMPILER
-from sandbox.images.detect.tree import Tree
+from sandbox.images.detect.tree import Tree, table
 
 SUFFIXES = (".js", ".ts", ".jsx", ".tsx", ".mjs", ".cjs", ".mts", ".cts", ".vue", ".svelte")
 DISTRIBUTION_MAJOR = 18  # of the oldest release that we build for
@@ -45,7 +45,7 @@ def detect(tree: Tree) -> Finding | None:
     evidence = [Evidence("package.json", f"package {package.get('name', '(no name)')}", "Node")]
     needs = _needs_install(package)
     setup = _setup(tree, package, needs, evidence)
-    script = str(package.get("scripts", {}).get("test", ""))
+    script = str(table(package, "scripts").get("test", ""))
     test = _test(tree, script, needs, evidence)
     strong = bool(needs or script) and bool(package.get("name") or package.get("scripts"))
     return Finding(Ecosystem.NODE, tree.count(*SUFFIXES), strong, tuple(evidence), setup, "", test)
@@ -86,8 +86,7 @@ def _setup(tree: Tree, package: dict[str, object], needs: bool, evidence: list[E
 
 def _wanted_major(tree: Tree, package: dict[str, object], evidence: list[Evidence]) -> int | None:
     """The Node that the repository asks for when the distribution's is too old; None when that one will do."""
-    engines = package.get("engines")
-    said = str(engines.get("node", "")) if isinstance(engines, dict) else ""
+    said = str(table(package, "engines").get("node", ""))
     # of several alternatives the lowest: that is the least that has to be there
     lower = [int(number) for number in re.findall(r"(?<![.\d])[\^~>=v ]*(\d+)(?:\.|\b)(?![.\d]*\s*-)", said)]
     file = tree.first(".nvmrc", ".node-version")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sandbox.images.detect.base import Ecosystem, Evidence, Finding, Setup, Step
-from sandbox.images.detect.tree import Tree
+from sandbox.images.detect.tree import Tree, table
 
 _EXTENSIONS = ("php-cli", "php-curl", "php-intl", "php-mbstring", "php-sqlite3", "php-xml", "php-zip")
 # The scripts of the packages would switch the extensions on and choose the `php` of the release.
@@ -29,7 +29,7 @@ def detect(tree: Tree) -> Finding | None:
     composer = tree.json("composer.json")
     file = "composer.json" if composer else str(settings)
     evidence = [Evidence(file, "a PHP project", "the distribution's PHP with its usual extensions")]
-    needs = [str(name) for key in ("require", "require-dev") for name in composer.get(key, {}) if "/" in name]
+    needs = [str(name) for key in ("require", "require-dev") for name in table(composer, key) if "/" in name]
     steps = [Step("switching the extensions on", _SWITCH_ON)]
     packages = {*_EXTENSIONS}
     build = ""
@@ -44,7 +44,7 @@ def detect(tree: Tree) -> Finding | None:
     own = any("phpunit" in name for name in needs)
     if not own:
         packages.add("phpunit")
-    test = str(composer.get("scripts", {}).get("test", "")) if isinstance(composer.get("scripts"), dict) else ""
+    test = str(table(composer, "scripts").get("test", ""))
     test = "vendor/bin/phpunit" if own else "phpunit" if settings or not test else test
     if settings:
         evidence.append(Evidence(settings, "PHPUnit's settings", test))

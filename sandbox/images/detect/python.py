@@ -158,7 +158,7 @@ def _steps(tree: Tree, project: PythonProject, needs: list[str]) -> list[Step]:
     steps = [Step("making an environment", f"/usr/bin/python3 -m venv --without-pip {VENV}")]
     for file in [name for name in needs if "--hash=" in tree.text(name)]:
         # pip wants a hash for everything in such a call, so it can't be part of another
-        steps.append(Step(f"installing {file}", f"{_PIP} -r {shlex.quote(file)}"))
+        steps.append(Step(f"installing {file}", f"{_PIP} install -r {shlex.quote(file)}"))
         needs = [word for place, word in enumerate(needs) if file not in (word, *needs[place + 1 : place + 2])]
     tests = shlex.join([*needs, *([] if _mentions_pytest(needs) else ["pytest"])])
     steps.append(Step("installing what the tests need", _locked(project, f"install {tests}")))

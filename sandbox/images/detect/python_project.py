@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sandbox.images.detect.tree import Tree
+from sandbox.images.detect.tree import Tree, strings, table
 
 TEST_NAMES = ("test", "tests", "testing", "unittest", "unit-test", "pytest")
 DEVELOPMENT_NAMES = ("dev", "develop", "development")  # where there is nothing of the first kind
@@ -50,14 +50,11 @@ class PythonProject:
         self.tox = _ini(tree.text("tox.ini") or str(self._tool("tox").get("legacy_tox_ini", "")))
 
     def _tool(self, name: str) -> Mapping[str, Any]:
-        tools = self.pyproject.get("tool", {})
-        found = tools.get(name, {}) if isinstance(tools, dict) else {}
-        return found if isinstance(found, dict) else {}
+        return table(self.pyproject, "tool", name)
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
-        found = self.pyproject.get("project", {})
-        return found if isinstance(found, dict) else {}
+        return table(self.pyproject, "project")
 
     @property
     def poetry(self) -> Mapping[str, Any]:
@@ -66,7 +63,7 @@ class PythonProject:
     @cached_property
     def backend(self) -> str:
         """The build backend; `setuptools` for old projects, empty where nothing can be installed."""
-        said = self.pyproject.get("build-system", {}).get("build-backend", "")
+        said = table(self.pyproject, "build-system").get("build-backend")
         if said:
             return str(said)
         old = "build-system" in self.pyproject or self.setup_py or self.setup_cfg.has_section("metadata")
@@ -79,12 +76,11 @@ class PythonProject:
 
     @property
     def build_requires(self) -> list[str]:
-        said = self.pyproject.get("build-system", {}).get("requires", [])
-        return [str(name) for name in said]
+        return strings(table(self.pyproject, "build-system").get("requires"))
 
     @property
     def requires_python(self) -> str:
-        poetry = self.poetry.get("dependencies", {}).get("python", "")
+        poetry = table(self.poetry, "dependencies").get("python", "")
         said = self.metadata.get("requires-python") or self._option("options", "python_requires") or poetry
         if not said and (found := re.search(r"python_requires\s*=\s*[\"']([^\"']+)", self.setup_py)):
             said = found[1]
@@ -102,21 +98,21 @@ class PythonProject:
     @cached_property
     def dependencies(self) -> list[str]:
         """What it needs to run, as far as it can be read without running anything."""
-        listed = [str(name) for name in self.metadata.get("dependencies", [])]
+        listed = strings(self.metadata.get("dependencies"))
         listed += _lines(self._option("options", "install_requires"))
-        listed += poetry_requirements(self.poetry.get("dependencies", {}))
+        listed += poetry_requirements(table(self.poetry, "dependencies"))
         return listed + self._in_setup_py("install_requires")
 
     @property
     def dynamic(self) -> bool:
         """Whether it needs something that can't be read here."""
-        said = "dependencies" in self.metadata.get("dynamic", [])
+        said = "dependencies" in strings(self.metadata.get("dynamic"))
         return said or ("install_requires" in self.setup_py and not self._in_setup_py("install_requires"))
 
     @cached_property
     def extras(self) -> list[str]:
         """Its extras with names that tests' dependencies go by."""
-        names = list(self.metadata.get("optional-dependencies", {})) + list(self.poetry.get("extras", {}))
+        names = [*table(self.metadata, "optional-dependencies"), *table(self.poetry, "extras")]
         if self.setup_cfg.has_section("options.extras_require"):
             names += self.setup_cfg.options("options.extras_require")
         if "extras_require" in self.setup_py:
@@ -126,13 +122,13 @@ class PythonProject:
     @cached_property
     def group_requirements(self) -> tuple[str, list[str]]:
         """(the groups with the tests' dependencies, what they hold): PEP 735 and Poetry's."""
-        groups = self.pyproject.get("dependency-groups", {})
+        groups = table(self.pyproject, "dependency-groups")
         names = preferred(groups)
         found = [item for name in names for item in _group(groups, name, frozenset())]
         old = {"dev": {"dependencies": self.poetry["dev-dependencies"]}} if "dev-dependencies" in self.poetry else {}
-        poetry = {**old, **self.poetry.get("group", {})}
+        poetry = {**old, **table(self.poetry, "group")}
         for name in preferred(poetry):
-            items = poetry_requirements(poetry[name].get("dependencies", {}))
+            items = poetry_requirements(table(poetry, name, "dependencies"))
             names += [name] if items else []
             found += items
         return ", ".join(dict.fromkeys(names)), list(dict.fromkeys(found))
@@ -167,7 +163,8 @@ class PythonProject:
         for name in ("uv.lock", "poetry.lock", "pdm.lock"):
             if self.tree.has(name):
                 versions: dict[str, set[str]] = {}
-                for package in self.tree.toml(name).get("package", []):
+                packages = self.tree.toml(name).get("package")
+                for package in packages if isinstance(packages, list) else ():
                     if isinstance(package, dict) and "version" in package and not _is_local(package):
                         versions.setdefault(str(package.get("name")), set()).add(str(package["version"]))
                 fixed = sorted((key, *found) for key, found in versions.items() if len(found) == 1)
@@ -205,7 +202,8 @@ def poetry_requirements(table: Mapping[str, Any]) -> list[str]:
         fields = said if isinstance(said, dict) else {"version": said}
         if name.lower() == "python" or fields.get("optional") or "version" not in fields:
             continue
-        extras = f"[{','.join(fields['extras'])}]" if fields.get("extras") else ""
+        wanted = strings(fields.get("extras"))
+        extras = f"[{','.join(wanted)}]" if wanted else ""
         marker = f"; {fields['markers']}" if fields.get("markers") else ""
         found.append(f"{name}{extras}{_poetry_version(str(fields['version']))}{marker}")
     return found
@@ -252,7 +250,8 @@ def _has_factor(line: str) -> bool:
 
 
 def _group(groups: Mapping[str, Any], name: str, seen: frozenset[str]) -> Iterable[str]:
-    for item in groups.get(name, []):
+    items = groups.get(name)
+    for item in items if isinstance(items, list) else ():
         if isinstance(item, str):
             yield item
         elif isinstance(item, dict) and (other := item.get("include-group")) and other not in seen:

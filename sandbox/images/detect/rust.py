@@ -6,7 +6,7 @@ import re
 
 from sandbox.images.detect.base import PREFIX, Ecosystem, Evidence, Finding, Setup, Step
 from sandbox.images.detect.native import COMPILER
-from sandbox.images.detect.tree import Tree
+from sandbox.images.detect.tree import Tree, table
 
 _SYSTEM_CRATES = {"openssl-sys": "libssl-dev", "libsqlite3-sys": "libsqlite3-dev", "libz-sys": "zlib1g-dev",
                   "pq-sys": "libpq-dev", "curl-sys": "libcurl4-openssl-dev", "libgit2-sys": "libgit2-dev",
@@ -50,9 +50,7 @@ def detect(tree: Tree) -> Finding | None:
 def _others(tree: Tree, manifest: str) -> bool:
     """Whether a manifest names crates that aren't in the repository."""
     content = tree.toml(manifest)
-    workspace = content.get("workspace", {})
-    tables = [content, workspace, *content.get("target", {}).values()]
+    tables = [content, table(content, "workspace"), *table(content, "target").values()]
     kinds = ("dependencies", "dev-dependencies", "build-dependencies")
-    wanted = [item for table in tables if isinstance(table, dict) for kind in kinds
-              for item in table.get(kind, {}).values()]  # fmt: skip
+    wanted = [item for one in tables for kind in kinds for item in table(one, kind).values()]
     return any(not (isinstance(item, dict) and (item.get("path") or item.get("workspace"))) for item in wanted)

@@ -89,6 +89,18 @@ class Tree:
         return tuple(sorted({name for name in names if name in self._set}))
 
 
+def table(value: Any, *keys: str) -> dict[str, Any]:
+    """The table at these keys of parsed TOML or JSON; empty when something else is there, as in a broken manifest."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def strings(value: Any) -> list[str]:
+    """The strings of a list; empty when something else is there."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
 
