@@ -235,12 +235,13 @@ class _Asked:
 
 
 def _on_the_wire(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments travel as JSON text."""
+    """Arguments travel as JSON text, thinking under both names that servers know (vLLM 0.32 reads `reasoning` only)."""
     calls = [
         {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
         for call in message.get("tool_calls", ())
     ]
-    return {**message, "tool_calls": calls} if calls else dict(message)
+    thinking = {"reasoning": message["reasoning_content"]} if "reasoning_content" in message else {}
+    return {**message, **thinking, "tool_calls": calls} if calls else {**message, **thinking}
 
 
 def _ids(answer: Mapping[str, Any] | None) -> list[int] | None:
