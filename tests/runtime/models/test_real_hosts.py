@@ -19,6 +19,7 @@ import pytest
 from runtime.ids import Ids
 from runtime.models import connect
 from runtime.models.base import Feature, FinishReason, Model, Sampling
+from runtime.prefix import Strategy
 from runtime.qwen_bpe import qwen_tokenizer
 from tests.runtime.models.contract import CONTRACT, GREEDY, Backend, check_name, chunks_of, joined
 from tests.runtime.models.helpers import prompt
@@ -108,11 +109,9 @@ async def vllm_backend(vllm_server: Server) -> AsyncIterator[Backend]:
         return list(post(vllm_server, "/v1/completions", body)["choices"][0]["token_ids"])
 
     with alone(vllm_server):
-        async with backend_of(vllm_server, open_requests, whole, granularity=VLLM_BLOCK) as backend:
+        # Where vLLM keeps states it doesn't say, and the first time that a prompt comes it may keep none.
+        async with backend_of(vllm_server, open_requests, whole, granularity=10_000) as backend:
             yield backend
-
-
-VLLM_BLOCK = 128  # what vLLM 0.32 makes of this model on a CPU
 
 
 @pytest.mark.llamacpp
@@ -232,6 +231,25 @@ async def test_vllm_as_a_host_of_messages(vllm_server: Server) -> None:
         await model.close()
     assert "I look at the file first." in text
     assert finish is FinishReason.STOP
+
+
+@pytest.mark.vllm
+async def test_a_run_of_turns_on_vllm_finds_whole_blocks(vllm_backend: Backend) -> None:
+    rules = vllm_backend.model.facts.cache
+    assert rules is not None
+    assert rules.strategy is Strategy.UNKNOWN
+    tokenizer, ids, known, cached = qwen_tokenizer(), prompt("Twelve turns."), 0, [0]
+    observation = "<tool_response>\n" + "so it is and not otherwise " * 30 + "\n</tool_response>"
+    framing = f"\n<|im_start|>user\n{observation}<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    for _ in range(12):
+        chunks = await chunks_of(vllm_backend, ids, GREEDY)
+        cached.append(chunks[-1].usage.cached_tokens)
+        assert cached[-1] % rules.page == 0
+        assert cached[-2] <= cached[-1] <= known
+        known = len(ids) + len(joined(chunks))
+        ids = ids.extended(joined(chunks)).extended(tokenizer.encode_with_specials(framing))
+    assert known - cached[-1] < 3 * rules.page
+    assert cached[-1] > known / 2
 
 
 @pytest.mark.llamacpp
