@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from runtime.qwen_bpe import qwen_tokenizer
 
 if TYPE_CHECKING:
@@ -79,7 +77,9 @@ def small_chains(tokenizer: Tokenizer) -> Chains:
 
 
 def embeddings(successors: Mapping[int, int], *, vocabulary: int = VOCABULARY, width: int = WIDTH) -> tuple[Any, Any]:
-    """Rows of the embedding and of the output, as float32 arrays of `vocabulary` by `width`."""
+    """Rows of the embedding and of the output, as float32 arrays of `vocabulary` by `width`. Needs numpy."""
+    import numpy as np
+
     drawn = np.random.default_rng(1).integers(0, 2, (vocabulary, width), dtype=np.int8)
     inside = (drawn * 2 - 1).astype(np.float32)
     outside = np.zeros_like(inside)
