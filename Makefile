@@ -3,22 +3,25 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV ?= .venv
 BIN := $(VENV)/bin
+SERVERS := sglang or llamacpp or vllm
 
 help:            ## Show the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
-demo:            ## Fix the example repository with the tiny demo model, in a sandbox
-	@scripts/setup.sh demo
-	@scripts/demo.sh
+demo:            ## Fix the example repository with the tiny demo model, in a sandbox (MODEL=sglang: served by SGLang)
+	@scripts/setup.sh demo $(filter sglang,$(MODEL))
+	@MODEL=$(MODEL) scripts/demo.sh
 
 test:            ## Lint, types, import rules, and every test that needs no torch (needs 5 minutes, 0.3 GB)
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n auto -m "not torch and not replay and not heavy" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "not torch and not replay and not heavy and not ($(SERVERS))" $(PYTEST_ARGS)
 
-test-all: test   ## The rest: real weights, replays of recorded runs on real projects, the whole demo
+test-all: test   ## The rest: real weights, real model servers, replays of recorded runs on real projects
 	@scripts/setup.sh test-all
-	$(BIN)/python -m pytest -n auto -m "torch or replay or heavy" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "(torch or replay or heavy) and not ($(SERVERS))" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "sglang" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "llamacpp or vllm" $(PYTEST_ARGS)
 
 lint:            ## Formatting, lint, strict types, import rules, generated docs
 	@scripts/setup.sh test

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Set-up for the make targets: scripts/setup.sh demo|test|test-all|bench
+# Set-up for the make targets: scripts/setup.sh demo|test|test-all|bench [sglang]
 #
 # Makes .venv with what the target needs, and the sandbox that it runs in. Says what it does, does nothing that is
 # done already, and works as root (Debian packages are installed) and without (they are unpacked into a cache).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?usage: scripts/setup.sh demo|test|test-all|bench}
+target=${1:?usage: scripts/setup.sh demo|test|test-all|bench [sglang]}
 venv=${VENV:-.venv}
 say_as=setup
 . scripts/common.sh
@@ -48,5 +48,14 @@ ensure_git
 if [ ! -x "$venv/bin/pip" ]; then make_venv "$venv"; fi
 step core "$(stamp requirements/dev.txt pyproject.toml)" install_core
 case $target in demo | test-all) step embedded "$(stamp requirements/embedded.txt)" install_embedded ;; esac
+case "$target ${2:-}" in
+    test-all*)
+        scripts/sglang-cpu.sh >/dev/null
+        scripts/llama-server.sh >/dev/null
+        scripts/vllm-cpu.sh >/dev/null
+        scripts/clients.sh >/dev/null
+        ;;
+    *sglang) scripts/sglang-cpu.sh >/dev/null ;;
+esac
 case $target in bench) step bench "$(stamp requirements/bench.txt)" pip_install "$venv" -r requirements/bench.txt ;; esac
 ensure_sandbox

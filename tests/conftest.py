@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
 from tests.servers.sglang import (
-    installed,
     servers_folder,
+    sglang_chains,
+    sglang_chains_server,
     sglang_demo,
     sglang_demo_server,
     sglang_hybrid,
-    sglang_hybrid_64,
-    sglang_hybrid_64_server,
     sglang_hybrid_server,
     sglang_installed,
 )
@@ -24,15 +25,20 @@ from tests.shared_data import SHARED
 
 __all__ = [
     "servers_folder",
+    "sglang_chains",
+    "sglang_chains_server",
     "sglang_demo",
     "sglang_demo_server",
     "sglang_hybrid",
-    "sglang_hybrid_64",
-    "sglang_hybrid_64_server",
     "sglang_hybrid_server",
     "sglang_installed",
 ]
 
+SERVERS = {
+    "sglang": "scripts/sglang-cpu.sh",
+    "llamacpp": "scripts/llama-server.sh",
+    "vllm": "scripts/vllm-cpu.sh",
+}
 SERVER_SECONDS = 900  # a test that starts a real server, on a machine that is busy with others
 
 
@@ -41,12 +47,25 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if "shared" in required and not SHARED.is_dir():
         pytest.exit(f"the shared cases are required and not at {SHARED}", returncode=1)
     chosen = str(session.config.option.markexpr)
-    if "sglang" in required and "sglang" in chosen.replace("not sglang", "") and not installed():
-        pytest.exit("SGLang is required and not installed: run scripts/sglang-cpu.sh", returncode=1)
-    if "torch" in required and "torch" in chosen.replace("not torch", ""):
+    for mark, script in SERVERS.items():
+        if mark in required and _chosen(mark, chosen) and not _installed(script):
+            pytest.exit(f"{mark} is required and not installed: run {script}", returncode=1)
+    if "torch" in required and _chosen("torch", chosen):
         missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
         if missing:
             pytest.exit(f"required and not installed: {', '.join(missing)}", returncode=1)
+
+
+def _chosen(mark: str, expression: str) -> bool:
+    """Whether the Makefile's way to write `-m` asks for tests with this mark."""
+    asked, _, excluded = expression.partition("and not (")
+    return mark in asked.replace(f"not {mark}", "") and mark not in excluded
+
+
+def _installed(script: str) -> bool:
+    return (
+        subprocess.run([Path(__file__).parents[1] / script, "path"], capture_output=True, check=False).returncode == 0
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

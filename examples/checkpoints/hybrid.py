@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -25,17 +26,18 @@ from runtime.qwen_bpe import qwen_tokenizer
 
 EMBEDDINGS: Final = 248_320  # rows; the tokens and some that pad them, as in the published checkpoints
 CONTEXT: Final = 32_768
+WIDTH: Final = 64
 
 
-def save(folder: Path, *, seed: int = 0) -> Path:
-    """Write the checkpoint (128 MB in float32, 33 MB of tokenizer); the same seed gives the same weights."""
+def new_network(seed: int = 0) -> Any:
+    """The network, drawn from the seed."""
     import torch
     from transformers import Qwen3_5MoeForCausalLM, Qwen3_5MoeTextConfig
 
     tokenizer = qwen_tokenizer()
     config = Qwen3_5MoeTextConfig(
         vocab_size=EMBEDDINGS,
-        hidden_size=64,
+        hidden_size=WIDTH,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -64,6 +66,12 @@ def save(folder: Path, *, seed: int = 0) -> Path:
                 weights.uniform_(0.0, 1.5)  # states that remember for tens to hundreds of tokens
             elif name.endswith("dt_bias"):
                 weights.uniform_(-4.0, -1.0)
+    return network
+
+
+def save(folder: Path) -> Path:
+    """Write the checkpoint: weights in float32 (128 MB), tokenizer (33 MB), and what servers want besides."""
+    network = new_network()
     network.config.full_attention_interval = 4  # SGLang reads this; the constructor doesn't write it again
     folder.mkdir(parents=True, exist_ok=True)
     network.save_pretrained(folder)
@@ -72,21 +80,26 @@ def save(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def cached() -> Path:
-    """The checkpoint in Patchwright's cache, made when it isn't there (half a minute, 160 MB)."""
-    folder = cache_folder()
-    if folder is None:
+def cached(name: str = "hybrid", make: Callable[[Path], object] = save, *sources: Path) -> Path:
+    """A checkpoint in Patchwright's cache, made when it isn't there (half a minute, 160 MB).
+
+    `make` writes it into a folder; `sources` are the files that it depends on besides those of this package.
+    """
+    cache = cache_folder()
+    if cache is None:
         raise RuntimeError("There is no cache folder: set PATCHWRIGHT_CACHE or HOME.")
     here = Path(__file__).parent
-    sources = b"".join((here / name).read_bytes() for name in ("hybrid.py", "tokenizer_file.py", "serving_files.py"))
-    target = folder / f"hybrid-{sha256(sources + chat_template().encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    files = (Path(__file__), here / "tokenizer_file.py", here / "serving_files.py", *sources)
+    digest = sha256(b"".join(file.read_bytes() for file in files) + chat_template().encode()).hexdigest()
+    target = cache / f"checkpoint-{name}-{digest[:12]}"
+    cache.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
             unfinished = target.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
-            save(unfinished).rename(target)
+            make(unfinished)
+            unfinished.rename(target)
     return target
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.base import Feature, ModelRefused
@@ -61,7 +62,7 @@ async def open_server(target: str, wish: Wish, expected: Kind | None = None) -> 
     try:
         found = await detect(Server(transport, url), expected)
         if found.kind is not Kind.CHAT:
-            found = await _compared(found, url, transport, wish, explicit=expected is not None)
+            found, wish = await _compared(found, url, transport, wish, explicit=expected is not None)
     finally:
         await transport.close()
     if found.kind is Kind.CHAT:
@@ -112,27 +113,47 @@ async def open_chat(
     )
 
 
-async def _compared(found: Found, url: str, transport: Transport, wish: Wish, *, explicit: bool) -> Found:
-    """What was found, as chat where the server reads ids otherwise than we write them."""
+async def _compared(found: Found, url: str, transport: Transport, wish: Wish, *, explicit: bool) -> tuple[Found, Wish]:
+    """What was found, with the tokenizer that it reads by; as chat where it reads ids otherwise than we write them."""
     from runtime.models.compare_cache import find_mismatch
 
     if Feature.EXACT_IDS not in found.facts.features:
-        return _as_chat(found, "So it gets chat messages.")
+        return _as_chat(found, "So it gets chat messages."), wish
     identity = f"{found.kind} {found.facts.version} {found.name} {found.identity or ''}"
     mismatch = await find_mismatch(url, transport, wish.tokenizer, identity=identity, model=found.name)
     if mismatch is None:
-        return found
+        return found, wish
+    own = _own_tokenizer(found, wish)
+    if own is not None and await find_mismatch(url, transport, own, identity=identity, model=found.name) is None:
+        return _noted(found, f"Its tokenizer is {own.name}, as its checkpoint has it."), replace(wish, tokenizer=own)
     if not explicit:
         prefix = found.kind.value
-        return _as_chat(
-            found, f"{mismatch.message} So it gets chat messages; write {prefix}:{url} to send ids all the same."
-        )
-    notes = (*found.facts.notes, f"{mismatch.message} It gets ids all the same, because it was named {found.kind}.")
-    return replace(found, facts=replace(found.facts, notes=notes))
+        why = f"{mismatch.message} So it gets chat messages; write {prefix}:{url} to send ids all the same."
+        return _as_chat(found, why), wish
+    return _noted(found, f"{mismatch.message} It gets ids all the same, because it was named {found.kind}."), wish
+
+
+def _own_tokenizer(found: Found, wish: Wish) -> Tokenizer | None:
+    """That of the served checkpoint, where its folder can be read here; None where the caller wants another."""
+    from runtime.qwen_bpe import qwen_tokenizer
+
+    if found.identity is None or wish.tokenizer is not qwen_tokenizer():
+        return None
+    file = Path(found.identity.tokenizer) / "tokenizer.json"
+    try:
+        from runtime.models.embedded_tokenizer import CheckpointTokenizer
+
+        return CheckpointTokenizer.from_file(file)
+    except (OSError, ModelRefused, ImportError):  # not here, not of our kind, or the extra `embedded` isn't there
+        return None
+
+
+def _noted(found: Found, note: str) -> Found:
+    return replace(found, facts=replace(found.facts, notes=(*found.facts.notes, note)))
 
 
 def _as_chat(found: Found, why: str) -> Found:
-    return replace(found, kind=Kind.CHAT, facts=replace(found.facts, notes=(*found.facts.notes, why)))
+    return replace(_noted(found, why), kind=Kind.CHAT)
 
 
 def _token_model(found: Found, url: str, wish: Wish) -> Model:

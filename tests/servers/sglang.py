@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from examples.checkpoints import hybrid
+from tests.servers import chain_checkpoint, chain_model
 from tests.servers.shared import Launch, Server, shared
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +42,22 @@ class Setup:
 
 
 HYBRID = Setup("hybrid", hybrid.cached, ("--mamba-radix-cache-strategy", "extra_buffer"))
-HYBRID_64 = Setup(
-    "hybrid-64", hybrid.cached, ("--mamba-radix-cache-strategy", "extra_buffer", "--mamba-track-interval", "64")
+CHAINS = Setup(
+    "chains",
+    lambda: chains_checkpoint(),
+    ("--mamba-radix-cache-strategy", "extra_buffer", "--mamba-track-interval", "64"),
 )
 DEMO = Setup("demo", lambda: DEMO_CHECKPOINT, ("--mamba-radix-cache-strategy", "no_buffer"))
+
+
+def chains_checkpoint() -> Path:
+    """The checkpoint of `hybrid` with weights for which every answer is known."""
+
+    def make(folder: Path) -> None:
+        chain_checkpoint.save(folder, hybrid.cached(), chain_model.chains())
+
+    sources = (Path(chain_checkpoint.__file__), Path(chain_model.__file__))
+    return hybrid.cached("chains", make, *sources)
 
 
 @cache
@@ -134,8 +147,8 @@ def sglang_hybrid_server(sglang_installed: None, servers_folder: Path) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def sglang_hybrid_64_server(sglang_installed: None, servers_folder: Path) -> Iterator[Server]:
-    with serve(HYBRID_64, servers_folder) as server:
+def sglang_chains_server(sglang_installed: None, servers_folder: Path) -> Iterator[Server]:
+    with serve(CHAINS, servers_folder) as server:
         yield server
 
 
@@ -153,10 +166,10 @@ def sglang_hybrid(sglang_hybrid_server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture
-def sglang_hybrid_64(sglang_hybrid_64_server: Server) -> Iterator[Server]:
-    """The same with a state at each 64 tokens of an answer."""
-    with alone(sglang_hybrid_64_server):
-        yield sglang_hybrid_64_server
+def sglang_chains(sglang_chains_server: Server) -> Iterator[Server]:
+    """Weights with which every answer is known (`chain_model`), a state at each 64 tokens of an answer."""
+    with alone(sglang_chains_server):
+        yield sglang_chains_server
 
 
 @pytest.fixture
@@ -175,11 +188,11 @@ def alone(server: Server) -> Iterator[None]:
 
 
 def main(folder: str, *names: str) -> None:
-    """`python -m tests.servers.sglang FOLDER [hybrid] [hybrid-64] [demo]`: keep servers for several test runs."""
+    """`python -m tests.servers.sglang FOLDER [hybrid] [chains] [demo]`: keep servers for several test runs."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
-        for setup in (HYBRID, HYBRID_64, DEMO):
+        for setup in (HYBRID, CHAINS, DEMO):
             if setup.name in names:
                 print(setup.name, stack.enter_context(serve(setup, Path(folder))).url, flush=True)
         while True:

@@ -114,13 +114,3 @@ def test_answers_written_together_are_those_written_alone(sglang_hybrid: Server,
     with ThreadPoolExecutor(4) as pool:
         for asked in pool.map(lambda prompt: Asked(sglang_hybrid, prompt), prompts):
             assert_equal(reference, asked)
-
-
-@pytest.mark.parametrize(("interval", "cached"), [(256, 256), (64, 384)])
-def test_a_long_answer_leaves_states_at_the_interval(
-    request: pytest.FixtureRequest, interval: int, cached: int
-) -> None:
-    server = request.getfixturevalue("sglang_hybrid" if interval == 256 else "sglang_hybrid_64")
-    asked = Asked(server, words(Random("long"), 100), new=300)
-    continued = Asked(server, asked.whole + words(Random("more"), 10), new=1)
-    assert continued.cached == cached
