@@ -155,6 +155,7 @@ def _run(layer: _Layer, one: Step, place: str, env: Mapping[str, str], workdir: 
         command = layer.command(_sandbox(layer, one, env, workdir, settings, filters.fileno()))
         done = subprocess.run(
             command,
+            env={"PATH": os.environ.get("PATH", SYSTEM_PATH)},  # of the program that is process 1 inside
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
