@@ -114,13 +114,18 @@ def _alternatives(tree: Path, packages: Sequence[Package]) -> None:
             if not os.path.lexists(tree / one.path.lstrip("/")):
                 continue  # a manual page
             tool = ["update-alternatives", "--root", str(tree), "--log", "/dev/null", "--quiet"]
-            there = [slave for slave in one.slaves if os.path.lexists(tree / slave[2].lstrip("/"))]
+            there = [slave for slave in one.slaves if _can_link(tree, slave[0], slave[2])]
             slaves = [word for slave in there for word in ("--slave", *slave)]
             run_tool(
                 [*tool, "--install", one.link, one.name, one.path, one.rank, *slaves],
                 what=f"choosing {one.path} as {one.name}",
                 hint="this is a defect of the recipe; report it with these lines.",
             )
+
+
+def _can_link(tree: Path, link: str, path: str) -> bool:
+    """Manuals, and the folders that links to them would lie in, aren't unpacked."""
+    return os.path.lexists(tree / path.lstrip("/")) and (tree / link.lstrip("/")).parent.is_dir()
 
 
 def _trim(tree: Path) -> None:
