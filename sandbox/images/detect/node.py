@@ -14,7 +14,8 @@ from sandbox.images.detect.tree import Tree, table
 
 SUFFIXES = (".js", ".ts", ".jsx", ".tsx", ".mjs", ".cjs", ".mts", ".cts", ".vue", ".svelte")
 DISTRIBUTION_MAJOR = 18  # of the oldest release that we build for
-NPM = "latest-10"  # works with Node 18 and newer
+NPM = "10.9.2"  # works with Node 18 and newer
+NPM_SHA256 = "5cd1e5ab971ea6333f910bc2d50700167c5ef4e66da279b2a3efc874c6b116e4"
 NODE_HOME = f"{PREFIX}/node"
 _INPUTS = ("package.json", "*/package.json", "package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml",
            "pnpm-workspace.yaml", ".npmrc", ".yarnrc", ".yarnrc.yml", ".nvmrc", ".node-version", "patches/*",
@@ -22,10 +23,10 @@ _INPUTS = ("package.json", "*/package.json", "package-lock.json", "npm-shrinkwra
 _NO_TESTS = "no test specified"
 # The registry is the one that npm itself would ask: its environment variable, else the public one.
 _FETCH_NPM = f"""python3 - <<'END'
-import io, json, os, shutil, tarfile, urllib.request
+import hashlib, io, os, shutil, tarfile, urllib.request
 registry = os.environ.get("npm_config_registry", "https://registry.npmjs.org").rstrip("/")
-about = json.load(urllib.request.urlopen(registry + "/npm/{NPM}"))
-data = urllib.request.urlopen(about["dist"]["tarball"]).read()
+data = urllib.request.urlopen(registry + "/npm/-/npm-{NPM}.tgz").read()
+assert hashlib.sha256(data).hexdigest() == "{NPM_SHA256}", "the registry has another npm {NPM}"
 home = "/usr/local/lib/node_modules"
 os.makedirs(home, exist_ok=True)
 tarfile.open(fileobj=io.BytesIO(data)).extractall(home + "/.new")
