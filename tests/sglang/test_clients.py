@@ -108,10 +108,10 @@ def test_the_openai_sdk_gets_the_demos_first_turn(clients: Path, served: Server)
         assert json.loads(arguments) == TURNS[0].arguments
     for thinking in (choice["message"]["reasoning_content"], said["streamed"]["reasoning_content"]):
         assert thinking.strip() == TURNS[0].thinking
-    # The server has rendered the messages as our transcript does, and tells what it had of them already.
+    # The server has rendered the messages as our transcript does, but for the specs: it adds fields to their JSON.
     transcript = Transcript(CheckpointTokenizer.from_file(DEMO_CHECKPOINT / "tokenizer.json"))
     transcript.append(Prompt(tuple(messages), tuple(tools)))
-    assert said["whole"]["usage"]["prompt_tokens"] == len(transcript.ids)
+    assert 0 <= said["usage"]["prompt_tokens"] - len(transcript.ids) <= 16 * len(tools)
     assert said["usage"]["prompt_tokens_details"]["cached_tokens"] > 0.9 * len(transcript.ids)
 
 
