@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,9 +25,12 @@ from runtime.models.base import (
     StreamCut,
     Usage,
 )
+from runtime.models.llamacpp import LlamaCppModel
 from runtime.models.scripted import Dialect, ScriptedServer
+from runtime.models.vllm import VLLMModel
+from runtime.qwen_bpe import qwen_tokenizer
 from tests.runtime.models.contract import CONTRACT, Backend, check_name
-from tests.runtime.models.helpers import ask, encoded, http, prompt
+from tests.runtime.models.helpers import ask, encoded, http, prompt, raw_server
 
 END = 248046
 TURN = "Look around.\n</think>\n\nGrüße 🎉 and so on"
@@ -211,6 +215,45 @@ async def test_the_servers_own_refusal_of_a_long_prompt(dialect: Dialect) -> Non
         model._context_length = 10_000  # type: ignore[attr-defined]
         with pytest.raises(ContextExceeded, match="4096"):
             await ask(model, prompt().extended([220] * 5000))
+
+
+def sse(*events: dict[str, Any]) -> bytes:
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def choice(ids: list[int], finish: str | None) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "text": "", "token_ids": ids, "finish_reason": finish}]}
+
+
+def completion(ids: list[int], stop_type: str | None, written: int) -> dict[str, Any]:
+    ended = {"stop_type": stop_type, "timings": {"cache_n": 3}} if stop_type else {}
+    return {"content": "", "tokens": ids, "stop": bool(stop_type), "tokens_predicted": written, **ended}
+
+
+@pytest.mark.parametrize(
+    ("kind", "events"),
+    [
+        (VLLMModel, [choice([5], None), choice([248044], "stop")]),
+        (VLLMModel, [choice([5], None), choice([], "stop")]),
+        (VLLMModel, [choice([5, END], "stop")]),
+        (LlamaCppModel, [completion([5], None, 1), completion([], "eos", 1)]),
+        (LlamaCppModel, [completion([5], None, 1), completion([END], None, 2), completion([], "eos", 2)]),
+        (LlamaCppModel, [completion([5], None, 1), completion([], "word", 1)]),
+    ],
+    ids=["another end", "no end", "the end", "no end", "the end", "a stop word"],
+)
+async def test_a_turn_ends_with_its_end_however_the_server_says_it(
+    kind: type[VLLMModel | LlamaCppModel], events: list[dict[str, Any]]
+) -> None:
+    """And where the counts don't come behind it."""
+    async for url in raw_server([sse(*events)]):
+        model = kind(url, qwen_tokenizer(), name="m", context_length=4096)
+        received, last = await ask(model, prompt())
+        assert received == [5, END]
+        cached = 3 if kind is LlamaCppModel else 0
+        assert (last.finish, last.usage) == (FinishReason.STOP, Usage(len(prompt()), cached, 2))
+        await model.close()
 
 
 async def test_vllm_that_returns_no_ids_gets_messages() -> None:
