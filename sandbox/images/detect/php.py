@@ -8,7 +8,7 @@ from sandbox.images.detect.tree import Tree, table
 _EXTENSIONS = ("php-cli", "php-curl", "php-intl", "php-mbstring", "php-sqlite3", "php-xml", "php-zip")
 # The scripts of the packages would switch the extensions on and choose the `php` of the release.
 _SWITCH_ON = """for folder in /etc/php/*; do
-    for file in "$folder"/mods-available/*.ini; do
+    for file in /usr/share/php"$(basename "$folder")"-*/*/*.ini; do
         priority=$(sed -n 's/^; priority=//p' "$file")
         mkdir -p "$folder/cli/conf.d"
         ln -sf "$file" "$folder/cli/conf.d/${priority:-20}-$(basename "$file")"
