@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sandbox.images.detect.base import PREFIX, Ecosystem, Evidence, Finding, Setup, Step
+from sandbox.images.detect.base import Ecosystem, Evidence, Finding, Setup, Step
 from sandbox.images.detect.native import COMPILER
 from sandbox.images.detect.tree import Tree
 
@@ -12,8 +12,8 @@ _SYSTEM_GEMS = {"pg": "libpq-dev", "mysql2": "default-libmysqlclient-dev", "sqli
                 "nokogiri": "libxml2-dev", "ffi": "libffi-dev", "psych": "libyaml-dev", "curb": "libcurl4-openssl-dev",
                 "rmagick": "libmagickwand-dev"}  # fmt: skip
 _GEM = re.compile(r"""^\s*(?:gem|\w+\.add_(?:development_|runtime_)?dependency)\s*\(?\s*["']([\w.-]+)""", re.MULTILINE)
-# The gems of the distribution first: they need no registry. What they don't have comes from there.
-_INSTALL = "bundle config set --global path {path} && {{ bundle install --local --quiet || bundle install --jobs 2; }}"
+# The gems of the distribution first: they need no registry. Not in a path of their own: Bundler would not see those.
+_INSTALL = "bundle install --local --quiet || bundle install --jobs 2"
 
 
 def detect(tree: Tree) -> Finding | None:
@@ -29,7 +29,7 @@ def detect(tree: Tree) -> Finding | None:
     bundled = tree.has("Gemfile") or tree.has("gems.rb")
     if tree.match("ext/*/extconf.rb", "*/extconf.rb") or libraries or gems - _PURE:
         packages |= {*COMPILER, "ruby-dev", *libraries.values()}
-    steps = (Step("installing the gems", _INSTALL.format(path=f"{PREFIX}/bundle")),) if bundled else ()
+    steps = (Step("installing the gems", _INSTALL),) if bundled else ()
     test, seen = _test(tree, bundled)
     evidence.append(Evidence(seen, "its tests", test))
     compiled = tree.match("ext/*/extconf.rb")
@@ -37,7 +37,7 @@ def detect(tree: Tree) -> Finding | None:
     setup = Setup(
         packages=tuple(sorted(packages)),
         steps=steps,
-        env=(("BUNDLE_PATH", f"{PREFIX}/bundle"), ("BUNDLE_APP_CONFIG", f"{PREFIX}/bundle-config")),
+        env=(("BUNDLE_SILENCE_ROOT_WARNING", "1"),),
         inputs=tuple(sorted({*manifests, *tree.existing(("Gemfile.lock", "gems.locked", ".ruby-version", ".gitignore")),
                              *tree.match("lib/*version.rb")})) if steps else (),
         narrow=bool(steps),
