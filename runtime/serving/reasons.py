@@ -134,8 +134,8 @@ def _pools(plan: Plan) -> list[Choice]:
         Choice(
             "recurrent states",
             "extra_buffer",
-            "keeps states every 64 tokens of a prompt's end and every 256 of an answer, so forks and edits hit the "
-            "cache; no_buffer would only where a request ended",
+            "keeps a state within 64 tokens of the end of each prompt and each answer, so turns, forks and edits hit "
+            "the cache; no_buffer keeps one only where a request ended",
         ),
         Choice(
             "state slots",

@@ -140,12 +140,16 @@ def _sglang(plan: Plan, address: Address, programs: Programs) -> tuple[list[str]
     return argv, env
 
 
+# SGLang's own interval is 256: a turn that ends 255 tokens behind the last mark is read again by the next one.
+_KEPT_STATES: Final = ("--mamba-radix-cache-strategy", "extra_buffer", "--mamba-track-interval", "64")
+
+
 def _sglang_memory(plan: Plan) -> list[str]:
     fit = plan.fit
     argv = ["--tp-size", str(plan.tp), "--mem-fraction-static", f"{fit.fraction:.2f}"]
     argv += ["--chunked-prefill-size", str(fit.chunk), "--cuda-graph-max-bs-decode", str(fit.graph)]
     if plan.hybrid:
-        argv += ["--mamba-radix-cache-strategy", "extra_buffer", "--max-mamba-cache-size", str(fit.states)]
+        argv += [*_KEPT_STATES, "--max-mamba-cache-size", str(fit.states)]
         argv += ["--mamba-ssm-dtype", "float32" if fit.spending.ssm == FP32 else "bfloat16"]
     if fit.spending.kv != BF16:
         argv += ["--kv-cache-dtype", "fp8_e4m3"]
@@ -159,7 +163,7 @@ def _sglang_cpu(plan: Plan) -> list[str]:
     """Without a GPU, with the stand-in for SGLang's kernels on the path of its python."""
     argv = ["--device", "cpu", "--max-total-tokens", str(plan.fit.kv_tokens)]
     if plan.hybrid:
-        argv += ["--mamba-radix-cache-strategy", "extra_buffer", "--max-mamba-cache-size", str(plan.fit.states)]
+        argv += [*_KEPT_STATES, "--max-mamba-cache-size", str(plan.fit.states)]
     argv += ["--dtype", "float32", "--mamba-ssm-dtype", "float32"]
     argv += ["--attention-backend", "torch_native", "--sampling-backend", "pytorch"]
     argv += ["--disable-overlap-schedule", "--sleep-on-idle", "--cuda-graph-backend-decode", "disabled"]
