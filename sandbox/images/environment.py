@@ -165,6 +165,10 @@ def _chosen(want: _Want, maker: _Docker | _Folders) -> Environment:
         except ImageProblem as problem:
             want.told(f"{found.evidence[0]}: not used; {problem}")
     last = tried[-1]
+    if last.source is Source.CONFIGURED and (last.dockerfile or last.command) and not want.may_build:
+        raise ImageProblem(
+            f"`.patchwright.toml` asks to build an image.\nTry: {MAY_BUILD}, or name one with `--image`."
+        )
     builds = last.source is Source.DETECTED and last.setup.needs_image
     if builds and not want.may_build:
         want.told(f"{last.evidence[0]}: not set up; {MAY_BUILD}")
@@ -175,30 +179,30 @@ def _chosen(want: _Want, maker: _Docker | _Folders) -> Environment:
 def _ready(want: _Want, maker: _Docker | _Folders, found: Detection) -> Environment:
     for line in found.lines():
         want.told(line)
-    image = maker.start(found)
+    image, workdir = maker.start(found), want.at
     if known := maker.published(image) if found.image else None:
         for seen in known.evidence:
             want.told(f"seen: {seen}")
         workdir = want.workdir or known.workdir
-        return Environment(maker.apply(image, known.setup, None, workdir), workdir, found)
+        image = maker.apply(image, known.setup, None, workdir)
     if found.command:
-        image = maker.run_command(image, found.command)
+        image = maker.run_command(image, found.command, workdir)
     if found.setup.steps or found.setup.env:
-        image = _applied(want, maker, image, found)
-    return Environment(image, want.at, found)
+        image = _applied(want, maker, image, found, workdir)
+    return Environment(image, workdir, found)
 
 
-def _applied(want: _Want, maker: _Docker | _Folders, image: str, found: Detection) -> str:
+def _applied(want: _Want, maker: _Docker | _Folders, image: str, found: Detection, workdir: str) -> str:
     """With the files that matter, so that commits share the image; with all of them where that isn't enough."""
     setup = found.setup
     try:
-        return maker.apply(image, setup, want.tree, want.at, test=found.test)
+        return maker.apply(image, setup, want.tree, workdir, test=found.test)
     except ImageProblem as problem:
         hopeless = any(reason in str(problem) for reason in _RETRIED)
         if not setup.narrow or hopeless:
             raise
         want.told("it failed with the manifests alone; trying with all files, which makes an image for this commit")
-        return maker.apply(image, setup, want.tree, want.at, whole=True, test=found.test)
+        return maker.apply(image, setup, want.tree, workdir, whole=True, test=found.test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +250,8 @@ class _Docker:
         env = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
         return published(lambda path: exists(self.client, image, path), env)
 
-    def run_command(self, image: str, command: str) -> str:
-        return build_setup(self.client, image, command, self.want.tree.root, self.want.at, report=self.want.report)
+    def run_command(self, image: str, command: str, workdir: str) -> str:
+        return build_setup(self.client, image, command, self.want.tree.root, workdir, report=self.want.report)
 
     def apply(
         self, image: str, setup: Setup, tree: Tree | None, workdir: str, *, whole: bool = False, test: str = ""
@@ -275,9 +279,9 @@ class _Folders:
     def published(self, image: str) -> Published | None:
         return None if image == HOST_IMAGE else published(lambda path: folder_exists(Path(image), path), {})
 
-    def run_command(self, image: str, command: str) -> str:
+    def run_command(self, image: str, command: str, workdir: str) -> str:
         setup = Setup(steps=(Step("the set-up command", command),))
-        return self.apply(image, setup, self.want.tree, self.want.at, whole=True)
+        return self.apply(image, setup, self.want.tree, workdir, whole=True)
 
     def apply(
         self, image: str, setup: Setup, tree: Tree | None, workdir: str, *, whole: bool = False, test: str = ""

@@ -55,7 +55,10 @@ def exists(client: DockerClient, tag: str, path: str) -> bool:
     """Whether an image holds a path. Starts nothing."""
     from docker.errors import NotFound
 
-    container = client.containers.create(tag, ["true"], labels={"patchwright.probe": "1"})
+    from sandbox.docker import LABEL, OWNER_LABEL
+    from sandbox.owner import owner
+
+    container = client.containers.create(tag, ["true"], labels={LABEL: "probe", OWNER_LABEL: owner()})
     try:
         stream, _ = container.get_archive(path)
         stream.close()

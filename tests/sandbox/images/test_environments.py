@@ -215,6 +215,15 @@ def test_a_repository_from_elsewhere_builds_nothing_unasked(kind: str, tmp_path:
     assert found.detection.source is Source.BASE and sum("--allow-build" in line for line in lines) >= 2
 
 
+@pytest.mark.parametrize("config", [{"setup": "true"}, {"dockerfile": "Dockerfile"}])
+def test_what_it_says_outright_is_refused(
+    kind: str, tmp_path: Path, made: list[Environment], config: dict[str, str]
+) -> None:
+    context = write(tmp_path, {"Dockerfile": f"FROM {BASE_IMAGE}\n"})
+    with pytest.raises(ImageProblem, match="--allow-build"):
+        make(kind, context, made, may_build=False, **config)
+
+
 def test_a_dockerfile_that_makes_no_workplace_is_passed_over(tmp_path: Path, made: list[Environment]) -> None:
     need("docker")
     files = {"pyproject.toml": SRC, "src/x.py": "", "Dockerfile": "FROM scratch\nCOPY src /src\n"}
