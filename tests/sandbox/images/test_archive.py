@@ -221,6 +221,16 @@ def test_the_commands(small_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (done.exit_code, "can't be read" in done.stderr) == (1, True)
 
 
+def test_environments_are_listed_and_pruned(small_cache: Path) -> None:
+    from cli.main import cli
+
+    listed = CliRunner().invoke(cli, ["sandbox", "list", "--json"])
+    assert [Path(path).name[-1] for path in sorted(json.loads(listed.stdout)["environments"])] == ["a", "b"]
+    pruned = CliRunner().invoke(cli, ["sandbox", "prune", "--images", "--json"])
+    assert json.loads(pruned.stdout)["images"] == 2
+    assert [path.name for path in images_dir().iterdir() if not path.name.startswith(".")] == []
+
+
 def test_a_base_tar_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATCHWRIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
