@@ -5,8 +5,6 @@ Everything here reads and decides; nothing is run, fetched or built.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sandbox.images.detect import cpp, explicit, go, java, node, php, python, ruby, rust
 from sandbox.images.detect.base import (
     Detection,
@@ -65,8 +63,3 @@ def candidates(tree: Tree) -> list[Detection]:
     """All ways to get an image, the most explicit first; the last one needs nothing that can be missing."""
     explicitly = [explicit.devcontainer(tree), explicit.dockerfile(tree)]
     return [*(found for found in explicitly if found is not None), detect(tree)]
-
-
-def detect_folder(root: Path) -> Detection:
-    """The first of the candidates for a folder."""
-    return candidates(Tree(root))[0]
