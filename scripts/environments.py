@@ -37,9 +37,7 @@ DISTRIBUTIONS = (
     "markupsafe==3.0.2",
     "simplejson==3.19.3",
     "wrapt==1.16.0",
-    "cffi==1.17.1",
     "msgpack==1.1.0",
-    "pyyaml==6.0.2",
     "charset-normalizer==3.4.0",
     "click==8.1.7",
 )
