@@ -1,11 +1,13 @@
 """Models as data: what is known of each, where it was read, and what its dimensions come to.
 
-The data lies in `catalog.toml` beside this file. `find` knows a model by its name, a hub id, a served name, a folder
-with a checkpoint or a GGUF file. What is left out: which of them a machine can serve (`runtime.serving.plan`).
+The data lies in `catalog.toml` beside this file. `find` knows a model by what it is called anywhere; `locate` also by
+what lies on this machine: a folder with a checkpoint, a GGUF file. What is left out: which of them a machine can serve
+(`runtime.serving.plan`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -30,6 +32,7 @@ from runtime.models.base import Sampling
 __all__ = ["CATALOG", "Found", "Memory", "ModelCard", "Precision", "Preset", "Price", "Variant", "find", "locate"]
 
 DATA: Final = Path(__file__).with_name("catalog.toml")
+_LONGEST_NAME: Final = 4096  # characters; as long as a path can be
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +44,53 @@ class Found:
 
 
 def find(name: str) -> ModelCard | None:
-    """The card for a hub id, a served name, a folder with a checkpoint, a GGUF file's name. None: not known."""
-    found = locate(name)
-    return found.card if found else None
+    """The card for a catalog name, a hub id, a name that a server gives, or a GGUF file's name. None: not known.
+
+    The name is only read: a server's own path may name something else, or too much, on this machine.
+    """
+    return _named(name)[0]
 
 
 def locate(name: str) -> Found | None:
-    """Like `find`, with the weights that the name stands for."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _checkpoint(path)
-    stem, precision = _split(name)
-    card = next((card for card in CATALOG if stem in _names(card)), None)
+    """A model as a user names it: like `find`, or a folder with a checkpoint here; with the weights it stands for."""
+    path = _path(name)
+    if path is not None:
+        return _checkpoint(path) if path.is_dir() else _gguf(path)
+    card, precision = _named(name)
     if card is None:
         return None
-    if path.is_file():
-        local = Variant(Precision.LOCAL, str(path), path.stat().st_size, file=path.name, mtp=False, vision=False)
-        return Found(card, local)
     named = next((v for v in card.variants if name in (v.hub, v.file, *v.alternatives)), None)
     if named is not None and named.hub != name and named.file != name:
         named = _instead(named, name)
     if named is None and precision is not None:
         named = card.variant(precision)
     return Found(card, named)
+
+
+def _path(name: str) -> Path | None:
+    """The folder or file of that name, if there is one; many a model's name can't be one's."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        path = Path(name).expanduser()
+        if path.is_dir() or path.is_file():
+            return path
+    return None
+
+
+def _gguf(path: Path) -> Found | None:
+    card, _ = _named(path.name)
+    if card is None:
+        return None
+    return Found(
+        card, Variant(Precision.LOCAL, str(path), path.stat().st_size, file=path.name, mtp=False, vision=False)
+    )
+
+
+def _named(name: str) -> tuple[ModelCard | None, Precision | None]:
+    """The card that a name without its owner, folders and endings stands for, and the precision of its endings."""
+    if len(name) > _LONGEST_NAME:
+        return None, None
+    stem, precision = _split(name)
+    return next((card for card in CATALOG if stem in _names(card)), None), precision
 
 
 def _instead(variant: Variant, hub: str) -> Variant:

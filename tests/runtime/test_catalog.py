@@ -129,6 +129,21 @@ def test_unknown_names(named: str) -> None:
     assert find(named) is None
 
 
+@pytest.mark.parametrize("named", ["x" * 100_000, "a/" * 3000, "qwen\0", "~nobody-of-that-name/x", "-mtp" * 900])
+def test_names_that_no_file_can_have_are_unknown(named: str) -> None:
+    assert find(named) is None
+    assert locate(named) is None
+
+
+def test_a_name_that_a_server_gives_is_no_path_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DEMO.parent)
+    assert locate("model") is not None
+    assert find("model") is None
+    assert find(str(DEMO)) is None
+    (tmp_path / "Qwen3.6-27B").mkdir()
+    assert find(str(tmp_path / "Qwen3.6-27B")) is card("Qwen3.6-27B")  # by what it is called, whatever lies there
+
+
 def test_a_named_repository_is_what_gets_served() -> None:
     found = locate("QuantTrio/Qwen3.6-27B-AWQ")
     assert found is not None and found.variant is not None and found.variant.hub == "QuantTrio/Qwen3.6-27B-AWQ"
