@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -43,9 +44,9 @@ FAMILIES: Final = {
         Family("turns_dropped_total", "Turns that were cut off by a limit or an error."),
         Family("model_retries_total", "Requests that were tried again."),
         Family("prompt_tokens_total", "Tokens of all prompts."),
-        Family("prompt_tokens_cached_total", "Tokens of prompts that the server had cached."),
+        Family("prompt_tokens_cached_total", "Of these, those that the server said it had cached."),
         Family("prompt_tokens_computed_total", "Tokens of prompts that it computed, by reason.", ("reason",)),
-        Family("prompt_cached_ratio", "Cached share of all prompt tokens."),
+        Family("prompt_cached_ratio", "Cached share of the prompts of which the server says it."),
         Family("completion_tokens_total", "Tokens that the model has written."),
         Family("reasoning_tokens_total", "Of these, tokens of its thinking."),
         Family("cost_dollars_total", "What the host has charged, as far as prices are known."),
@@ -62,15 +63,25 @@ class RunMetrics:
     def __init__(self) -> None:
         self._values: dict[str, dict[_Labels, float]] = {name: {} for name in FAMILIES}
         self._histograms: dict[str, dict[_Labels, _Histogram]] = {name: {} for name in FAMILIES}
+        self._told: dict[_Labels, float] = {}  # tokens of prompts whose host says how many of them it had cached
 
     def reader(self) -> RunReader:
         return RunReader(self)
 
     def add(self, name: str, labels: _Labels, amount: float = 1.0) -> None:
-        values = self._values[name]
-        values[labels] = values.get(labels, 0.0) + amount
+        """Count. What is no amount (a host's word for a cost can be anything) isn't counted."""
+        if _is_amount(amount):
+            values = self._values[name]
+            values[labels] = values.get(labels, 0.0) + amount
+
+    def add_cached(self, labels: _Labels, prompt: int, cached: int) -> None:
+        """Count a prompt whose host said how much of it was cached."""
+        self._told[labels] = self._told.get(labels, 0.0) + prompt
+        self.add("prompt_tokens_cached_total", labels, cached)
 
     def observe(self, name: str, labels: _Labels, value: float) -> None:
+        if not _is_amount(value):
+            return
         histogram = self._histograms[name].setdefault(labels, _Histogram(FAMILIES[name].buckets))
         histogram.take(value)
 
@@ -78,7 +89,7 @@ class RunMetrics:
         """All metrics in Prometheus' text format; a metric without values isn't in it."""
         self._values["prompt_cached_ratio"] = {
             labels: self._values["prompt_tokens_cached_total"].get(labels, 0.0) / prompt
-            for labels, prompt in self._values["prompt_tokens_total"].items()
+            for labels, prompt in self._told.items()
             if prompt
         }
         return "".join(f"{line}\n" for family in FAMILIES.values() for line in self._lines(family))
@@ -127,12 +138,14 @@ class RunReader:
         usage, add, observe = data["usage"], self._metrics.add, self._metrics.observe
         add("turns_total", self._host)
         add("prompt_tokens_total", self._host, usage["prompt"])
-        add("prompt_tokens_cached_total", self._host, usage["cached"])
+        prefix = data.get("prefix") or {}
+        if prefix.get("cached", usage["cached"]) is not None:
+            self._metrics.add_cached(self._host, usage["prompt"], usage["cached"])
         add("completion_tokens_total", self._host, usage["completion"])
         add("reasoning_tokens_total", self._host, usage.get("reasoning", 0))
         if usage.get("cost") is not None:
             add("cost_dollars_total", self._host, usage["cost"])
-        for reason, count in (data.get("prefix") or {}).get("uncached", {}).items():
+        for reason, count in prefix.get("uncached", {}).items():
             add("prompt_tokens_computed_total", (*self._host, reason), count)
         seconds, first = data["seconds"], data.get("first_token")
         observe("turn_seconds", self._host, seconds)
@@ -181,5 +194,11 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
+def _is_amount(value: float) -> bool:
+    return isfinite(value) and value >= 0
+
+
 def _number(value: float) -> str:
+    if not isfinite(value):  # a sum that grew too large
+        return "+Inf"
     return str(int(value)) if value == int(value) else f"{value:.10g}"

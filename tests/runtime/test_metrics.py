@@ -45,13 +45,13 @@ patchwright_model_retries_total{model="qwen",host="host:30000"} 1
 # HELP patchwright_prompt_tokens_total Tokens of all prompts.
 # TYPE patchwright_prompt_tokens_total counter
 patchwright_prompt_tokens_total{model="qwen",host="host:30000"} 300
-# HELP patchwright_prompt_tokens_cached_total Tokens of prompts that the server had cached.
+# HELP patchwright_prompt_tokens_cached_total Of these, those that the server said it had cached.
 # TYPE patchwright_prompt_tokens_cached_total counter
 patchwright_prompt_tokens_cached_total{model="qwen",host="host:30000"} 150
 # HELP patchwright_prompt_tokens_computed_total Tokens of prompts that it computed, by reason.
 # TYPE patchwright_prompt_tokens_computed_total counter
 patchwright_prompt_tokens_computed_total{model="qwen",host="host:30000",reason="new"} 14
-# HELP patchwright_prompt_cached_ratio Cached share of all prompt tokens.
+# HELP patchwright_prompt_cached_ratio Cached share of the prompts of which the server says it.
 # TYPE patchwright_prompt_cached_ratio gauge
 patchwright_prompt_cached_ratio{model="qwen",host="host:30000"} 0.5
 # HELP patchwright_completion_tokens_total Tokens that the model has written.
@@ -90,6 +90,35 @@ def test_the_whole_text_of_a_run() -> None:
         'patchwright_turn_seconds_count{model="qwen",host="host:30000"} 2',
     ):
         assert line in histograms.splitlines()
+
+
+def test_a_host_that_does_not_say_what_was_cached_has_no_cached_share() -> None:
+    metrics = RunMetrics()
+    silent = turn(1000, 0)
+    silent["prefix"] |= {"cached": None, "uncached": {"host doesn't say": 1000}}
+    reader = metrics.reader()
+    reader.take("model_connected", connected(target="http://silent:1"))
+    reader.take("turn", silent)
+    assert "cached_ratio" not in metrics.text() and "cached_total" not in metrics.text()
+    reader.take("turn", turn(200, 150))  # one that says it, after all: only its own prompt counts
+    assert 'patchwright_prompt_cached_ratio{model="qwen",host="silent:1"} 0.75' in metrics.text()
+    assert 'patchwright_prompt_tokens_total{model="qwen",host="silent:1"} 1200' in metrics.text()
+
+
+@pytest.mark.parametrize("cost", [float("nan"), float("inf"), -1.0])
+def test_what_is_no_amount_is_not_counted(cost: float) -> None:
+    metrics = RunMetrics()
+    reader = metrics.reader()
+    reader.take("model_connected", connected())
+    for said in (cost, 0.5):
+        one = turn(100, 50)
+        one["usage"]["cost"] = said
+        reader.take("turn", {**one, "first_token": cost})
+    assert 'patchwright_cost_dollars_total{model="qwen",host="host:30000"} 0.5' in metrics.text()
+    for _ in range(2):
+        one["usage"]["cost"] = 1.5e308
+        reader.take("turn", one)
+    assert 'patchwright_cost_dollars_total{model="qwen",host="host:30000"} +Inf' in metrics.text()
 
 
 def test_runs_on_different_hosts_are_told_apart() -> None:
