@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sandbox.base import ImageProblem
 from sandbox.images.base_image import base_image, base_tree
+from sandbox.images.cache import images_dir
 from sandbox.images.detect import candidates
 from sandbox.images.detect.base import Detection, Evidence, Setup, Source, Step
 from sandbox.images.detect.tree import Tree
@@ -195,14 +196,18 @@ def _ready(want: _Want, maker: _Docker | _Folders, found: Detection) -> Environm
 def _applied(want: _Want, maker: _Docker | _Folders, image: str, found: Detection, workdir: str) -> str:
     """With the files that matter, so that commits share the image; with all of them where that isn't enough."""
     setup = found.setup
+    marker = images_dir() / f".whole-{setup.digest(want.tree)}"  # these files alone were too little before
     try:
-        return maker.apply(image, setup, want.tree, workdir, test=found.test)
+        if not marker.exists():
+            return maker.apply(image, setup, want.tree, workdir, test=found.test)
     except ImageProblem as problem:
         hopeless = any(reason in str(problem) for reason in _RETRIED)
         if not setup.narrow or hopeless:
             raise
         want.told("it failed with the manifests alone; trying with all files, which makes an image for this commit")
-        return maker.apply(image, setup, want.tree, workdir, whole=True, test=found.test)
+    made = maker.apply(image, setup, want.tree, workdir, whole=True, test=found.test)
+    marker.touch()
+    return made
 
 
 @dataclass(frozen=True, slots=True)

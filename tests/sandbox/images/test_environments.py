@@ -207,6 +207,8 @@ def test_a_failed_attempt_with_the_manifests_is_repeated_with_all_files(
     found, lines = make(kind, context, made)
     assert any("trying with all files" in line for line in lines)
     assert run(kind, found, context, "cat /opt/needed").output == b"x"
+    again, lines = make(kind, context, made)
+    assert again.image == found.image and not any("failed" in line for line in lines)  # and isn't tried in vain
 
 
 def test_a_repository_from_elsewhere_builds_nothing_unasked(kind: str, tmp_path: Path, made: list[Environment]) -> None:
