@@ -268,6 +268,8 @@ class PrefixModel:
             return {Reason.FIRST_TURN: computed}
         again = max(0, cacheable - seen)
         lost = 0 if expected is None else max(0, min(expected, cacheable) - seen)
+        if self._server.rules.strategy is Strategy.EXTRA_BUFFER and lost < self._server.rules.grid:
+            lost = 0  # beside others a prompt is cut into parts anywhere, which shifts its checkpoints that far
         diverged = min(max(0, min(self._last, total) - max(known, seen)), computed - again)
         return {
             Reason.NEW: computed - again - diverged,

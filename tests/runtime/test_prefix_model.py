@@ -109,6 +109,15 @@ def test_a_restart_is_told_from_what_the_rules_cost() -> None:
     assert Reason.LOST not in run.turn(50, 10).uncached  # the model knows by now what the server has
 
 
+def test_a_checkpoint_that_lies_a_little_before_is_not_a_loss() -> None:
+    run = Run(RULES[Strategy.EXTRA_BUFFER])
+    run.turn(1000, 10)
+    prompt = run.prompt + run.fresh(50)
+    use = run.model.account(prompt, 960 - 10)
+    assert (use.expected, use.uncached) == (960, {Reason.NEW: 51, Reason.GRANULARITY: 59})
+    assert run.model.account(prompt, 960 - 64).uncached[Reason.LOST] == 64
+
+
 def test_a_prompt_that_is_not_the_last_one_continued_diverges() -> None:
     run = Run(RULES[Strategy.TOKENS])
     run.turn(1000, 200)
