@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 DEMO_CHECKPOINT = ROOT / "examples" / "demo" / "model"
 POOL = 32_768  # tokens in the cache's memory
 CONTEXT = 16_384  # of a request
+IDLE_SECONDS = 60.0  # in which a server ends what a test has aborted
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,12 @@ def sglang_demo(sglang_demo_server: Server) -> Iterator[Server]:
 
 @contextmanager
 def alone(server: Server) -> Iterator[None]:
-    """No other test uses the server meanwhile, so its counters are this test's."""
+    """No other test uses the server meanwhile, so its counters are this test's; what the last one left has ended."""
     with server.log.with_name("test").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        deadline = time.monotonic() + IDLE_SECONDS
+        while ask(server, "/v1/loads")["loads"][0]["num_total_tokens"] and time.monotonic() < deadline:
+            time.sleep(0.1)
         yield
 
 

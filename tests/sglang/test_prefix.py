@@ -82,7 +82,7 @@ def requests(random: Random, count: int, most: int) -> Generator[tuple[str, list
 
 def differences(server: Server, rules: CacheRules, *, seed: int, count: int) -> list[str]:
     """Requests in which a server found something else than a cache of these rules would have."""
-    ask(server, "/flush_cache")
+    ask(server, "/flush_cache?timeout=60")
     cache, found = ServerCache(rules), list[str]()
     source = requests(Random(seed), count, 1500)
     step = next(source, None)
