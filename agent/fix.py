@@ -111,6 +111,29 @@ def _can_go_on(outcome: Outcome, request: FixRequest, before: dict[str, Any]) ->
     return outcome is Outcome.LIMIT and request.to_json()["limits"] != before["limits"]
 
 
+def _check_tokenizer(log: EventLog, host: Host, target: str) -> None:
+    """Only the vocabulary that a run's ids were made with knows what they mean. Raises RunProblem for another.
+
+    A tokenizer that reads the run's prompt the same goes, whatever its name.
+    """
+    from runtime.transcript import Prompt, Transcript
+
+    prompt = log.last(EventType.PROMPT)
+    before = log.of_type(EventType.MODEL_CONNECTED) if prompt else []
+    made_by = next((e.data.get("tokenizer") for e in reversed(before) if prompt and e.seq < prompt.seq), None)
+    tokenizer = host.model.tokenizer
+    if prompt is None or made_by is None or made_by == tokenizer.name:
+        return
+    transcript = Transcript(tokenizer, enable_thinking=host.thinking)
+    ids = transcript.encode(Prompt(tuple(prompt.data["messages"]), tuple(prompt.data["tools"])))
+    if list(ids) != prompt.data["ids"]:
+        raise RunProblem(
+            Outcome.MODEL,
+            f"run {log.run_id} was written in the tokens of {made_by!r}, and {target} has another vocabulary "
+            f"({tokenizer.name!r}): `agent resume {log.run_id} --model ...` goes on with a model of the same one",
+        )
+
+
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
@@ -181,6 +204,7 @@ class _Run:
             return done
         host = await hosts.reach(self.request, self.log)
         try:
+            _check_tokenizer(self.log, host, self.request.model)
             place = await self._machine(settings)
             async with hosts.room(host, self.request.model, self.log, self._progress) as room:
                 sandbox = await place.open()
@@ -222,11 +246,15 @@ class _Run:
         self.log.append(EventType.PROGRESS, text=text)
 
     async def _run_loop(self, host: Host, sandbox: Sandbox, room: Place) -> tuple[LoopEnded, str]:
+        from runtime.transcript import TranscriptError
         from tools.base import ToolContext
 
         tools = opening.tools_for(self.log, host.model)
         session = Session(self.log, host.model.tokenizer, self.request.limits, self.base.tree, thinking=host.thinking)
-        session.replay()
+        try:
+            session.replay()
+        except TranscriptError as error:
+            raise RunProblem(Outcome.MODEL, f"the log of run {self.folder.id} can't be gone on with: {error}") from None
         worktree = Worktree(sandbox, self.folder.repository, self.base)
         await worktree.fill()
         if session.tree != self.base.tree:

@@ -148,3 +148,56 @@ def test_interrupting_removes_the_sandbox_and_can_be_resumed(tmp_path: Path) -> 
         out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert json.loads(out.splitlines()[-1])["data"]["outcome"] == "interrupted"
+
+
+DEMO = Path(__file__).parents[2] / "examples/demo/model"
+
+
+def damaged(place: Place, kind: str, **values: object) -> None:
+    """Change the data of the first event of a type."""
+    log = place.run_folder / "events.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    next(event for event in events if event["type"] == kind)["data"].update(values)
+    log.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def test_a_model_with_another_vocabulary_is_refused_and_the_run_still_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra `embedded`")
+    pytest.importorskip("transformers", reason="needs the extra `embedded`")
+    place = Place(tmp_path)
+    place.make_repo()
+    turns = fixing_turns()
+    turns[2]["faults"] = [{"kind": "slow", "seconds": 0.01, "times": 1000}]
+    with served(turns) as model:
+        kill_after(place, model.url, "observed", 2)
+        refused = place.agent("resume", "last", "--json", "--model", str(DEMO))
+        assert refused.code == 7, refused.err
+        assert "Traceback" not in refused.err
+        (ended,) = refused.of_type("run_ended")
+        assert "in the tokens of 'qwen3.6'" in ended["message"] and "another vocabulary" in ended["message"]
+        assert not refused.of_type("sandbox_opened") and not refused.of_type("turn_started")
+        done = place.agent("resume", "last", "--json", "--model", model.url)
+    assert done.code == 0, done.err
+    assert place.patch().endswith(FIX)
+
+
+def test_a_tokenizer_of_another_name_and_the_same_vocabulary_goes(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.make_repo()
+    with served(fixing_turns()) as model:
+        kill_after(place, model.url, "turn", 2)
+        damaged(place, "model_connected", tokenizer="the same under another name")
+        assert place.agent("resume", "last").code == 0
+    assert place.patch().endswith(FIX)
+
+
+def test_a_record_that_is_no_transcript_ends_the_run_by_name(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.make_repo()
+    with served(fixing_turns()) as model:
+        kill_after(place, model.url, "turn", 2)
+        damaged(place, "turn", ids=[1, 2, 3])
+        done = place.agent("resume", "last", "--json")
+    assert done.code == 7 and "Traceback" not in done.err
+    (ended,) = done.of_type("run_ended")
+    assert "can't be gone on with" in ended["message"]
