@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from runtime.admission import Need, Ticket
+from runtime.models.target import line_of
 
 
 class FileRegister:
@@ -27,7 +27,7 @@ class FileRegister:
     shared = True
 
     def __init__(self, folder: Path, server: str) -> None:
-        self._folder = folder / hashlib.sha256(_same_server(server).encode()).hexdigest()[:16]
+        self._folder = folder / hashlib.sha256(line_of(server).encode()).hexdigest()[:16]
         self._mine: dict[int, int] = {}  # number -> file descriptor that holds the ticket's lock
 
     def join(self, need: Need) -> int:
@@ -111,10 +111,3 @@ def _is_free(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def _same_server(url: str) -> str:
-    """Different ways to write one address come to the same."""
-    parts = urlsplit(url if "://" in url else f"//{url}")
-    host = "127.0.0.1" if parts.hostname in ("localhost", "::1") else parts.hostname
-    return f"{host}:{parts.port}{parts.path.rstrip('/')}"

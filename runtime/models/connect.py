@@ -1,16 +1,17 @@
 """From what a user names as the model to a `Model`: a server's URL, a hosted model, a checkpoint, or a script.
 
-What is left out: what is at a URL (`runtime.models.hosts`), starting servers (`runtime.serving`) and retries
-(`runtime.models.retry`), which the caller puts around what it gets here.
+What is left out: how targets are written (`runtime.models.target`), what is at a URL (`runtime.models.hosts`),
+starting servers (`runtime.serving`) and retries (`runtime.models.retry`), which the caller puts around what it gets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from runtime.models.base import NO_OPTIONS, ModelRefused
+from runtime.models.target import EMBEDDED, FORMS, HOSTED, SCRIPT, read_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,14 +20,7 @@ if TYPE_CHECKING:
     from runtime.models.base import Chunk, HostFacts, Model, RequestOptions, Sampling
     from runtime.tokenizer import Tokenizer
 
-FORMS: Final = (
-    "http://HOST:PORT of a model server, the same behind sglang:, vllm:, llamacpp: or chat: (chat:URL#MODEL where it "
-    "has several), dashscope:MODEL, openrouter:MODEL, ollama:MODEL, a folder with a checkpoint, embedded:HUB_ID, or "
-    "script:FILE for a scripted model"
-)
-_FORMS: Final = frozenset(
-    {"script", "embedded", "sglang", "ktransformers", "vllm", "llamacpp", "chat", "dashscope", "openrouter", "ollama"}
-)
+__all__ = ["FORMS", "connect"]
 
 
 async def connect(
@@ -45,32 +39,17 @@ async def connect(
     default the environment's (`PATCHWRIGHT_API_KEY`, for hosted models their own variable). `idle_timeout` is the
     longest silence of a server in seconds. Raises a `ModelError`, also for a target of no known form.
     """
-    kind, rest = _form(target)
-    if kind == "script":
-        return await _script(Path(rest), name=name, tokenizer=tokenizer)
-    if kind == "embedded":
-        return await _embedded(rest, context_length)
-    from runtime.models.hosts import HOSTED, KINDS, Wish, open_hosted, open_server
+    named = read_target(target)
+    if named.kind == SCRIPT:
+        return await _script(Path(named.where), name=name, tokenizer=tokenizer)
+    if named.kind == EMBEDDED:
+        return await _embedded(named.where, context_length)
+    from runtime.models.hosts import KINDS, Wish, open_hosted, open_server
 
     wish = Wish(name, tokenizer or _qwen_tokenizer(), context_length, api_key, idle_timeout)
-    if kind in HOSTED:
-        return await open_hosted(kind, rest, wish)
-    return await open_server(rest, wish, KINDS.get(kind))
-
-
-def _form(target: str) -> tuple[str, str]:
-    """What `target` is, and what it says of where. Raises `ModelRefused`."""
-    if target.startswith(("http://", "https://")):
-        return "url", target
-    kind, colon, rest = target.partition(":")
-    if colon and rest and kind in _FORMS:
-        return kind, rest
-    if Path(target).is_dir():
-        return "embedded", target
-    hint = f" For a server, write http://{target}." if ":" in target or target == "localhost" else ""
-    if kind in _FORMS:
-        hint = f" Behind {kind}: something is missing."
-    raise ModelRefused(f"{target!r} names no model: there is no such folder.{hint} A model is {FORMS}.")
+    if named.kind in HOSTED:
+        return await open_hosted(named.kind, named.where, wish)
+    return await open_server(named.where, named.model, wish, KINDS.get(named.kind))
 
 
 async def _embedded(source: str, context_length: int | None) -> Model:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.base import Feature, ModelRefused
 from runtime.models.detect import Found, Kind, Server, detect
+from runtime.models.target import base_url
 
 if TYPE_CHECKING:
     from runtime.models.base import HostFacts, Model
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from runtime.tokenizer import Tokenizer
 
 PROBE_SECONDS: Final = 30.0
-HOSTED: Final = ("dashscope", "openrouter", "ollama")
 KINDS: Final[Mapping[str, Kind]] = {
     "sglang": Kind.SGLANG,
     "ktransformers": Kind.SGLANG,
@@ -34,7 +34,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "chat": Kind.CHAT,
 }
 """What may stand before a URL."""
-_ENDINGS: Final = ("/chat/completions", "/completions", "/completion", "/generate", "/v1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +50,11 @@ class Wish:
         return min(found, self.context_length or found)
 
 
-async def open_server(target: str, wish: Wish, expected: Kind | None = None) -> Model:
-    """The model of the server at `target`, a URL that may end in `#MODEL`. Raises a `ModelError`."""
-    url, _, model = target.partition("#")
-    url = _base(url if "://" in url else f"http://{url}")
+async def open_server(url: str, model: str | None, wish: Wish, expected: Kind | None = None) -> Model:
+    """The model of the server at `url`; `model` where it may have several. Raises a `ModelError`."""
     wish = replace(wish, api_key=wish.api_key or os.environ.get("PATCHWRIGHT_API_KEY"))
     if expected is Kind.CHAT or (model and expected is None):
-        return await open_chat(url, model or None, wish)
+        return await open_chat(url, model, wish)
     transport = _transport(url, wish.api_key)
     try:
         found = await detect(Server(transport, url), expected)
@@ -81,7 +78,7 @@ async def open_hosted(host: str, model: str, wish: Wish) -> Model:
     key = wish.api_key or next(filter(None, map(os.environ.get, dialect.keys)), None)
     if key is None and dialect.keys != (API_KEY,):
         raise ModelRefused(f"{host} wants a key; put it into {' or '.join(dialect.keys)}.")
-    url = _base(url if "://" in url else f"http://{url}")
+    url = base_url(url)
     return await open_chat(url, model, replace(wish, api_key=key), dialect=dialect)
 
 
@@ -186,14 +183,6 @@ def _catalog_price(model: str, dialect: Dialect) -> Price | None:
 
     card = find(model)
     return card.price_at(dialect.name) if card is not None else None
-
-
-def _base(url: str) -> str:
-    """The URL without what users copy along: slashes, the API's version, the path of an endpoint."""
-    found = url.rstrip("/")
-    for ending in _ENDINGS:
-        found = found.removesuffix(ending)
-    return found.rstrip("/")
 
 
 def _transport(url: str, api_key: str | None) -> Transport:

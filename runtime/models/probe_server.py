@@ -10,17 +10,16 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from runtime.models.base import ModelRefused
 from runtime.models.http_client import Transport, open_transport
 from runtime.models.http_wire import TransportError
+from runtime.models.target import read_target
 
 _RUNNING: Final = re.compile(
     r"^(?:sglang:num_running_reqs|vllm:num_requests_running|llamacpp:requests_processing)(?:\{[^}]*\})? ([0-9.e+]+)$",
     re.MULTILINE,
 )
-_ADDRESS: Final = re.compile(r"(?:(?:sglang|ktransformers|vllm|llamacpp|chat):)?(https?://[^#\s]+)")
-_HOST_AND_PORT: Final = re.compile(r"(?:sglang|ktransformers|vllm|llamacpp|chat):([^/#\s][^#\s]*)")
 _LENGTH_WORDS: Final = re.compile(r"context|length|too long|token", re.IGNORECASE)
 MOST_SENT: Final = 48_000  # ids of the longest prompt that is sent only to be refused: some 250 kB
 
@@ -77,15 +76,10 @@ class ServerPaths:
 
 def address_of(target: str) -> str | None:
     """The server's URL in what names a model, as `connect` takes it; None where there is none."""
-    target = target.partition("#")[0]
-    if found := _ADDRESS.fullmatch(target):
-        url = found[1]
-    elif found := _HOST_AND_PORT.fullmatch(target):
-        url = f"http://{found[1]}"
-    else:
+    try:
+        return read_target(target).address
+    except ModelRefused:
         return None
-    url = url.rstrip("/").removesuffix("/chat/completions").removesuffix("/generate").removesuffix("/v1")
-    return url if urlsplit(url).hostname else None
 
 
 def says_too_long(status: int, text: str) -> bool:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.models import target
 from runtime.models.base import Feature
 from runtime.models.chat_dialects import DIALECTS
-from runtime.models.connect import _FORMS
 from runtime.models.detect import Server, detect
 from runtime.models.embedded import EmbeddedModel
 from runtime.models.http_client import open_transport
@@ -77,7 +77,7 @@ async def test_what_each_can_do() -> None:
             assert cell == expected, f"{kind}: {name}"
 
 
-@pytest.mark.parametrize("form", sorted(_FORMS))
+@pytest.mark.parametrize("form", sorted({target.EMBEDDED, target.SCRIPT, *target.SERVERS, *target.HOSTED}))
 def test_every_form_is_named(form: str) -> None:
     first = TEXT.partition("## How a server is recognised")[0]
     assert f"`{form}:" in first
