@@ -38,7 +38,6 @@ DISTRIBUTIONS = (
     "simplejson==3.19.3",
     "wrapt==1.16.0",
     "msgpack==1.1.0",
-    "charset-normalizer==3.4.0",
     "click==8.1.7",
 )
 
