@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Clients that know nothing of us, for the tests: the OpenAI SDK and lm-evaluation-harness, without torch.
+# Others' programs for the tests: the OpenAI SDK and lm-evaluation-harness, without torch, and SGLang's router.
 #
 #   scripts/clients.sh          install them if they aren't there (a minute, 0.6 GB); prints their python
 #   scripts/clients.sh path     only say where that would be; exit code 3 when it isn't complete
@@ -29,10 +29,10 @@ flock -n 9 || { say "another set-up is going on; waiting for it"; flock 9; }
 if [ ! -e "$target/complete" ]; then
     started=$(date +%s)
     make_venv "$target" 9>&-
-    say "installing the OpenAI SDK and lm-evaluation-harness"
+    say "installing the OpenAI SDK, lm-evaluation-harness and sglang-router"
     pip_install "$target" --no-deps --no-compile --require-hashes -r "$requirements"
     env -u PYTHONDONTWRITEBYTECODE "$target/bin/python" -W ignore -c \
-        'import openai, lm_eval.__main__, lm_eval.evaluator, lm_eval.models.openai_completions' >&2 ||
+        'import openai, sglang_router.launch_router, lm_eval.__main__, lm_eval.evaluator, lm_eval.models.openai_completions' >&2 ||
         die "the clients can't be imported on this machine; the lines above say why."
     touch "$target/complete"
     say "done in $(($(date +%s) - started)) s, $(du -sh "$target" | cut -f1)"

@@ -39,6 +39,7 @@ SERVERS = {
     "llamacpp": "scripts/llama-server.sh",
     "vllm": "scripts/vllm-cpu.sh",
 }
+CLIENTS = "scripts/clients.sh"  # also the router; their tests carry the mark `sglang` or `heavy`
 SERVER_SECONDS = 900  # a test that starts a real server, on a machine that is busy with others
 
 
@@ -50,6 +51,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for mark, script in SERVERS.items():
         if mark in required and _chosen(mark, chosen) and not _installed(script):
             pytest.exit(f"{mark} is required and not installed: run {script}", returncode=1)
+    asks_clients = any(_chosen(mark, chosen) for mark in ("sglang", "heavy"))
+    if "clients" in required and asks_clients and not _installed(CLIENTS):
+        pytest.exit(f"the clients are required and not installed: run {CLIENTS}", returncode=1)
     if "torch" in required and _chosen("torch", chosen):
         missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
         if missing:
