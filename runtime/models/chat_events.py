@@ -5,7 +5,6 @@ Left out: ids (`chat_turn`), and calls out of their fragments (`chat_calls`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,11 +12,13 @@ from typing import Any, Final
 from runtime.models.base import FinishReason, ModelError, ModelFailed, ModelRefused, StreamCut, Usage
 from runtime.models.chat_calls import whole_calls
 from runtime.models.chat_errors import Host, error_of
+from runtime.models.checked import count, fields, parse_object
 
 DONE: Final = b"[DONE]"
 _LENGTH: Final = frozenset({"length", "max_tokens", "model_length"})
 _FILTERED: Final = frozenset({"content_filter", "safety", "sensitive"})
 _FAILED: Final = frozenset({"error", "insufficient_system_resource"})
+_MOST_COST: Final = 1e9  # US dollars of one answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,13 @@ class EventReader:
     def read(self, data: bytes) -> Said:
         """Raises a ModelError: the host's own, or one for what is no event of this protocol."""
         try:
-            event = json.loads(data)
+            event = parse_object(data)
         except ValueError:
-            event = None
-        if not isinstance(event, dict):
             if self.begun:  # a broken event inside of a good stream comes from what lies in between
-                raise StreamCut(f"{self._host.url} sent an event that can't be read: {data[:80]!r}.")
-            raise self._host.no_protocol(data)
+                raise StreamCut(
+                    f"{self._host.url} sent an event that can't be read: {self._host.beginning(data)!r}."
+                ) from None
+            raise self._host.no_protocol(data) from None
         if event.get("error") or event.get("object") == "error":
             raise error_of(self._host, event.get("error") or event)
         choices = event.get("choices")
@@ -78,6 +79,8 @@ class EventReader:
     def _finish(self, reason: object) -> FinishReason | None:
         if not reason:
             return None
+        if not isinstance(reason, str):
+            raise self._host.no_protocol(f"finish_reason: {reason!r}"[:500].encode(errors="replace"))
         if reason in _LENGTH:
             return FinishReason.LENGTH
         if reason == "abort":
@@ -100,24 +103,28 @@ def usage_of(usage: object) -> Usage | None:
     if not isinstance(usage, Mapping):
         return None
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    of_prompt, of_completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    of_prompt = fields(usage.get("prompt_tokens_details"))
+    of_completion = fields(usage.get("completion_tokens_details"))
     cached = _count(of_prompt, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens", "cached_tokens")
     reasoning = _count(of_completion, "reasoning_tokens") or _count(usage, "reasoning_tokens")
-    cost = usage.get("cost")
     return Usage(
         prompt_tokens=prompt,
         cached_tokens=min(cached, prompt),
         completion_tokens=completion,
         reasoning_tokens=min(reasoning, completion),
-        cost=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None,
+        cost=_cost(usage.get("cost")),
     )
 
 
-def _count(owner: object, *names: str) -> int:
-    if not isinstance(owner, Mapping):
-        return 0
-    values = (owner.get(name) for name in names)
-    return next((value for value in values if isinstance(value, int) and value > 0), 0)
+def _count(owner: Mapping[str, Any], *names: str) -> int:
+    return next((found for name in names if (found := count(owner.get(name)))), 0)
+
+
+def _cost(cost: object) -> float | None:
+    """US dollars. None for what is no price of anything: a sum with it would be none either, or hide what was paid."""
+    if not isinstance(cost, int | float) or isinstance(cost, bool) or not 0 <= cost < _MOST_COST:
+        return None
+    return float(cost)
 
 
 def _reasoning(delta: Mapping[str, Any]) -> str:

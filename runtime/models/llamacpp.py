@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.base import (
     NO_OPTIONS,
@@ -29,7 +29,8 @@ from runtime.models.base import (
     Sampling,
     Usage,
 )
-from runtime.models.refusals import refusal_in_stream
+from runtime.models.checked import checked_ids, count, fields, parse_object
+from runtime.models.refusals import Host
 from runtime.models.token_host import IDLE_SECONDS, TokenHost
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class LlamaCppModel(TokenHost):
         limit = min(sampling.max_new_tokens, self._room(len(ids)))
         turn = _Turn(len(ids), self._end, self._stops)
         while True:
-            decoder = LlamaCppDecoder(self._url, self._tokenizer, turn)
+            decoder = LlamaCppDecoder(self._host, self._tokenizer, turn)
             body = _body(ids.extended(turn.ids), sampling, limit - len(turn.ids))
             async with aclosing(self._chunks(PATH, body, decoder)) as chunks:
                 async for chunk in chunks:
@@ -88,7 +89,7 @@ class LlamaCppModel(TokenHost):
                 return
             few = min(decoder.unread, limit - len(turn.ids))
             body = _body(ids.extended(turn.ids), sampling, few, stream=False, slot=decoder.slot)
-            answer = _parsed(self._url, await self._whole(PATH, body))
+            answer = _parsed(self._host, await self._whole(PATH, body))
             chunk = turn.take(answer["tokens"], answer, at_limit=len(turn.ids) + few >= limit)
             yield chunk
             if chunk.finish is not None:
@@ -142,7 +143,7 @@ class _Turn:
         if answer is None:
             self.ids += new
             return Chunk(tuple(new))
-        self.begin((answer.get("timings") or {}).get("cache_n") or 0)
+        self.begin(count(fields(answer.get("timings")).get("cache_n")))
         finish = _FINISHES.get(str(answer.get("stop_type")), FinishReason.ABORT)
         if finish is FinishReason.LENGTH and not at_limit:
             self.ids += new
@@ -156,12 +157,12 @@ class _Turn:
 class LlamaCppDecoder:
     """Turns the events of one stream into ids; sets `unread` where they can't be known."""
 
-    def __init__(self, url: str, tokenizer: Tokenizer, turn: _Turn) -> None:
+    def __init__(self, host: Host, tokenizer: Tokenizer, turn: _Turn) -> None:
         self.ended = False
         self.error: ModelError | None = None
         self.unread = 0  # ids that came and aren't known, and the one behind them
         self.slot: int | None = None  # where the server keeps what it has of the turn
-        self._url = url
+        self._host = host
         self._tokenizer = tokenizer
         self._turn = turn
         self._come = 0  # ids of this request that are known
@@ -174,7 +175,7 @@ class LlamaCppDecoder:
         new: list[int] = []
         try:
             for data in events:
-                event = _parsed(self._url, data)
+                event = _parsed(self._host, data)
                 new += self._ids(event)
                 if self.unread:
                     self.ended = True
@@ -189,21 +190,24 @@ class LlamaCppDecoder:
     def close(self) -> Chunk | None:
         return None
 
+    def no_protocol(self, data: bytes) -> ModelRefused:
+        return _no_ids(self._host, data)
+
     def _ids(self, event: Mapping[str, Any]) -> list[int]:
         """The ids of an event, with those that it should have told before it."""
-        try:
-            if "prompt_progress" in event:  # its one token is none
-                self._turn.begin(event["prompt_progress"]["cache"])
-                return []
-            ids: list[int] = event["tokens"]
-            self.slot = event.get("id_slot")
-            self._come += len(ids)
-            left_out = event["tokens_predicted"] - self._come
-            if left_out <= 0:
-                return ids
-            found = _split(self._tokenizer, str(event.get("content", "")), ids[-1:], left_out)
-        except (KeyError, TypeError) as error:
-            _no_ids(self._url, json.dumps(event).encode(), error)
+        if "prompt_progress" in event:
+            self._turn.begin(count(fields(event["prompt_progress"]).get("cache")))
+            return []
+        ids: list[int] = event["tokens"]
+        slot = event.get("id_slot")
+        self.slot = slot if isinstance(slot, int) else None
+        self._come += len(ids)
+        if type(event.get("tokens_predicted")) is not int:
+            raise _no_ids(self._host, json.dumps(event).encode())
+        left_out = event["tokens_predicted"] - self._come
+        if left_out <= 0:
+            return ids
+        found = _split(self._tokenizer, str(event.get("content", "")), ids[-1:], left_out)
         if found is None:
             self.unread = left_out + 1
             return []
@@ -219,23 +223,22 @@ def _split(tokenizer: Tokenizer, text: str, last: Sequence[int], count: int) -> 
     return ids[:-1] if "\N{REPLACEMENT CHARACTER}" not in text else None
 
 
-def _parsed(url: str, data: bytes) -> dict[str, Any]:
+def _parsed(host: Host, data: bytes) -> dict[str, Any]:
     try:
-        event = json.loads(data)
+        event = parse_object(data)
+        if "error" in event:
+            raise host.failed(event["error"], 400)
+        if "prompt_progress" not in event:  # which has one token that is none
+            checked_ids(event.get("tokens"))
+        if not isinstance(event.get("stop"), bool):
+            raise ValueError("it doesn't say whether it is the last event")
     except ValueError as error:
-        _no_ids(url, data, error)
-    if not isinstance(event, dict):
-        _no_ids(url, data, None)
-    if "error" in event:
-        raise refusal_in_stream(url, event)
-    if not isinstance(event.get("tokens"), list) or not isinstance(event.get("stop"), bool):
-        _no_ids(url, data, None)
+        raise _no_ids(host, data) from error
     return event
 
 
-def _no_ids(url: str, data: bytes, error: Exception | None) -> NoReturn:
-    shown = data[:200].decode(errors="replace")
-    raise ModelRefused(
-        f"{url} doesn't answer {PATH} with token ids as llama.cpp does: {shown!r}. It needs a llama-server that knows "
-        f"`return_tokens` (December 2024 or later); else write chat:{url} as the model."
-    ) from error
+def _no_ids(host: Host, data: bytes) -> ModelRefused:
+    return ModelRefused(
+        f"{host.url} doesn't answer {PATH} with token ids as llama.cpp does: {host.beginning(data)!r}. It needs a "
+        f"llama-server that knows `return_tokens` (December 2024 or later); else write chat:{host.url} as the model."
+    )

@@ -26,10 +26,11 @@ from runtime.models.base import (
     Sampling,
     StreamCut,
 )
+from runtime.models.checked import parse_object
 from runtime.models.http_client import Response, open_transport
 from runtime.models.http_wire import TransportError
 from runtime.models.open_turn import ThinkingMarks
-from runtime.models.refusals import lost, read_refusal, refusal, too_long, unreachable
+from runtime.models.refusals import Host, read_refusal, refusal, too_long, unreachable
 from runtime.models.sglang_facts import SGLANG_FEATURES, Identity, identity_of
 from runtime.models.sglang_stream import Decoder
 from runtime.models.token_host import read_chunks
@@ -72,6 +73,7 @@ class SGLangModel:
     ) -> None:
         self._facts = facts or HostFacts("sglang", features=SGLANG_FEATURES)
         self._url = url.rstrip("/")
+        self._host = Host(self._url, api_key)
         self._name = name
         self._tokenizer = tokenizer
         self._context_length = context_length
@@ -122,7 +124,7 @@ class SGLangModel:
             await self._check_identity(self._identity)
         # A server refuses an id that it is serving already, and aborts by prefix: so each try has its own ending.
         rid = f"{request_id}~{secrets.token_hex(4)}"
-        decoder = Decoder(self._url, self._end, self._stops)
+        decoder = Decoder(self._host, self._end, self._stops)
         response: Response | None = None
         sent = True
         try:
@@ -131,7 +133,7 @@ class SGLangModel:
             if response.status != 200:
                 sent = False
                 self._in_doubt = True
-                raise await read_refusal(self._url, response)
+                raise await read_refusal(self._host, response)
             async with aclosing(read_chunks(response, decoder)) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -143,7 +145,7 @@ class SGLangModel:
             sent = sent and response is not None
             self._in_doubt = True
             begun, idle = response is not None, self._idle_timeout
-            raise lost(self._url, error, begun=begun, count=decoder.count, idle_timeout=idle) from error
+            raise self._host.lost(error, begun=begun, count=decoder.count, idle_timeout=idle) from error
         finally:
             if response is not None:
                 await response.close()
@@ -232,11 +234,11 @@ class SGLangModel:
             data = await response.read()
             await response.close()
         except TransportError as error:
-            raise unreachable(self._url, error) from error
+            raise self._host.unreachable(error) from error
         self._in_doubt = False
         try:
-            found = identity_of(json.loads(data)) if response.status == 200 else expected
-        except (ValueError, TypeError, AttributeError):
+            found = identity_of(parse_object(data)) if response.status == 200 else expected
+        except ValueError:
             return  # what can't be read tells nothing; the request itself will show whether the server is there
         if found != expected:
             self._in_doubt = True

@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
-from runtime.models.base import Chunk, HostFacts, ModelError, StreamCut
+from runtime.models.base import Chunk, HostFacts, ModelError, ModelRefused, StreamCut
 from runtime.models.http_client import Response, open_transport
 from runtime.models.http_wire import TransportError
-from runtime.models.refusals import lost, read_refusal, too_long
+from runtime.models.refusals import Host, read_refusal, too_long
 from runtime.models.sse import SSEReader
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS: Final = 600.0  # a long prefill on a busy server says nothing for minutes
 REST_SECONDS: Final = 2.0  # for what comes behind a finish
+_EVENT_FIELDS: Final = (b"data", b":", b"event", b"id", b"retry")
 
 
 class EventDecoder(Protocol):
@@ -45,6 +46,10 @@ class EventDecoder(Protocol):
         """The stream is over: what was held back until then."""
         ...
 
+    def no_protocol(self, data: bytes) -> ModelRefused:
+        """The error for an answer that isn't of this protocol."""
+        ...
+
 
 class TokenHost:
     """One server. Safe for concurrent requests. A subclass adds `stream`."""
@@ -61,6 +66,7 @@ class TokenHost:
         api_key: str | None = None,
     ) -> None:
         self._url = url.rstrip("/")
+        self._host = Host(self._url, api_key)
         self._tokenizer = tokenizer
         self._name = name
         self._context_length = context_length
@@ -102,15 +108,14 @@ class TokenHost:
         try:
             response = await self._transport.send("POST", path, body)
             if response.status != 200:
-                raise await read_refusal(self._url, response)
+                raise await read_refusal(self._host, response)
             async with aclosing(read_chunks(response, decoder)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             if not decoder.ended:
                 raise StreamCut(f"{self._url} ended the stream after {decoder.count} tokens, before its finish.")
         except TransportError as error:
-            begun = response is not None
-            raise lost(self._url, error, begun=begun, count=decoder.count, idle_timeout=self._idle_timeout) from error
+            raise self._lost(error, response, decoder.count) from error
         finally:
             if response is not None:
                 await response.close()
@@ -121,22 +126,29 @@ class TokenHost:
         try:
             response = await self._transport.send("POST", path, body)
             if response.status != 200:
-                raise await read_refusal(self._url, response)
+                raise await read_refusal(self._host, response)
             return await response.read()
         except TransportError as error:
-            begun = response is not None
-            raise lost(self._url, error, begun=begun, count=0, idle_timeout=self._idle_timeout) from error
+            raise self._lost(error, response, 0) from error
         finally:
             if response is not None:
                 await response.close()
+
+    def _lost(self, error: TransportError, response: Response | None, count: int) -> ModelError:
+        return self._host.lost(error, begun=response is not None, count=count, idle_timeout=self._idle_timeout)
 
 
 async def read_chunks(response: Response, decoder: EventDecoder) -> AsyncGenerator[Chunk, None]:
     """The chunks of one answer; ends with its finish, or where the stream does. Raises what the decoder found."""
     reader = SSEReader()
     received = response.chunks()
+    beginning, is_stream = b"", False
     async for data in received:
-        chunk = decoder.feed(reader.feed(data))
+        events = reader.feed(data)
+        if not is_stream:
+            is_stream = bool(events)
+            beginning = beginning or data
+        chunk = decoder.feed(events)
         if chunk is not None:
             if chunk.finish is not None:
                 await _read_rest(received)
@@ -147,6 +159,8 @@ async def read_chunks(response: Response, decoder: EventDecoder) -> AsyncGenerat
             raise decoder.error
         if decoder.ended:
             return
+    if not is_stream and beginning and not beginning.lstrip().startswith(_EVENT_FIELDS):
+        raise decoder.no_protocol(beginning)  # a page to log in, say; asking again would bring it again
     last = decoder.close()
     if last is not None:
         yield last

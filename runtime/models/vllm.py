@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.base import (
     NO_OPTIONS,
@@ -23,7 +23,8 @@ from runtime.models.base import (
     Sampling,
     Usage,
 )
-from runtime.models.refusals import refusal_in_stream
+from runtime.models.checked import checked_ids, count, fields, parse_object
+from runtime.models.refusals import Host
 from runtime.models.token_host import IDLE_SECONDS, TokenHost
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class VLLMModel(TokenHost):
         Raises a `ModelError`. An idle stream ends in `StreamCut`; there is no limit to the whole.
         """
         room = self._room(len(ids))
-        decoder = VLLMDecoder(self._url, self._end, self._stops, len(ids))
+        decoder = VLLMDecoder(self._host, self._end, self._stops, len(ids))
         async with aclosing(self._chunks(PATH, self._body(ids, sampling, room, options), decoder)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -115,11 +116,11 @@ class VLLMModel(TokenHost):
 class VLLMDecoder:
     """Turns the events of one stream into ids. The last ids are held back until the counts come behind them."""
 
-    def __init__(self, url: str, end: int, stops: Sequence[int], prompt_tokens: int) -> None:
+    def __init__(self, host: Host, end: int, stops: Sequence[int], prompt_tokens: int) -> None:
         self.count = 0
         self.ended = False
         self.error: ModelError | None = None
-        self._url = url
+        self._host = host
         self._end = end
         self._stops = stops
         self._prompt_tokens = prompt_tokens
@@ -133,10 +134,11 @@ class VLLMDecoder:
                 if data == _DONE:
                     return self._last(new, None)
                 event = self._parse(data)
-                if event.get("choices"):
-                    new += self._read(event["choices"][0], data)
+                choices = event.get("choices")
+                if choices:
+                    new += self._read(choices[0] if isinstance(choices, list) else None, data)
                 elif event.get("usage") and self._finish is not None:
-                    return self._last(new, event["usage"])
+                    return self._last(new, fields(event["usage"]))
         except ModelError as error:
             self.error = error
         self.count += len(new)
@@ -153,22 +155,20 @@ class VLLMDecoder:
             return Chunk(tuple(ids)) if ids else None
         self.ended = True
         counts = usage or {}
-        details = counts.get("prompt_tokens_details") or {}
-        prompt = counts.get("prompt_tokens", self._prompt_tokens)
-        return Chunk(tuple(ids), self._finish, Usage(prompt, details.get("cached_tokens") or 0, self.count))
+        cached = count(fields(counts.get("prompt_tokens_details")).get("cached_tokens"))
+        prompt = count(counts.get("prompt_tokens")) or self._prompt_tokens
+        return Chunk(tuple(ids), self._finish, Usage(prompt, cached, self.count))
 
-    def _read(self, choice: Mapping[str, Any], data: bytes) -> list[int]:
+    def _read(self, choice: object, data: bytes) -> list[int]:
         """The ids to hand out now."""
-        ids = choice.get("token_ids")
-        if not isinstance(ids, list):
-            self._no_ids(data)
-        reason = choice.get("finish_reason")
-        if reason is None:
-            return ids
+        said = fields(choice)
         try:
+            ids, reason = checked_ids(said.get("token_ids")), said.get("finish_reason")
+            if reason is None:
+                return ids
             self._finish = FinishReason(reason)
-        except ValueError:
-            self._no_ids(data)
+        except ValueError as error:
+            raise self.no_protocol(data) from error
         self._held = self._with_end(ids) if self._finish is FinishReason.STOP else ids
         return []
 
@@ -177,18 +177,16 @@ class VLLMDecoder:
 
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
-            event = json.loads(data)
-        except ValueError:
-            self._no_ids(data)
-        if not isinstance(event, dict):
-            self._no_ids(data)
+            event = parse_object(data)
+        except ValueError as error:
+            raise self.no_protocol(data) from error
         if "error" in event:
-            raise refusal_in_stream(self._url, event)
+            raise self._host.failed(event["error"], 400)
         return event
 
-    def _no_ids(self, data: bytes) -> NoReturn:
-        shown = data[:200].decode(errors="replace")
-        raise ModelRefused(
-            f"{self._url} doesn't answer {PATH} with token ids as vLLM does: {shown!r}. It needs vLLM 0.10.2 or "
-            f"later, and nothing in between that changes the stream; else write chat:{self._url} as the model."
+    def no_protocol(self, data: bytes) -> ModelRefused:
+        host = self._host
+        return ModelRefused(
+            f"{host.url} doesn't answer {PATH} with token ids as vLLM does: {host.beginning(data)!r}. It needs vLLM "
+            f"0.10.2 or later, and nothing in between that changes the stream; else write chat:{host.url} as the model."
         )

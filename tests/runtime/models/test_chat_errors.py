@@ -60,7 +60,7 @@ BEGUN = delta(reasoning_content="Look around you.")
         (sse(BEGUN).replace(b"content-length: ", b"content-length: 9"), StreamCut, "broke after"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\ndata: ", StreamCut, "broke after 0"),
         (b"SSH-2.0-x\r\n\r\n", ModelUnreachable, "no HTTP"),
-        (b"", ModelUnreachable, "Check the address"),
+        (b"", ModelUnreachable, "name another model"),
     ],
 )  # fmt: skip
 async def test_errors_have_names_and_show_no_key(
