@@ -39,8 +39,8 @@ class _PassesOn(click.Command):
 
 @click.command(
     cls=_PassesOn,
-    epilog="Exit codes: 0 stopped on request, 2 the command line, 6 nothing that was asked for fits or is known "
-    "(nothing was started), 7 a server failed. What is chosen and why: docs/serving/README.md.",
+    epilog="Exit codes: 0 stopped on request, 2 the command line, 6 nothing that was asked for fits or is known, or a "
+    "port is taken (nothing was started), 7 a server failed. What is chosen and why: docs/serving/README.md.",
 )
 @click.argument("model", required=False)
 @click.option("--engine", type=click.Choice(["sglang", "vllm", "llamacpp"]), help="Use this server and no other.")
@@ -51,7 +51,13 @@ class _PassesOn(click.Command):
 @click.option("--images/--no-images", default=None, help="Load the vision tower, or not; default: if there is room.")
 @click.option("--mtp/--no-mtp", default=None, help="Multi-token prediction, or not; default: if there is room.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=30000, show_default=True, help="Port of the server, or of the router before several.")
+@click.option(
+    "--port",
+    default=30000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Port of the server, or of the router before several.",
+)
 @click.option("--hardware", help="Plan for this instead of what is here: 1x24, 8x80@9.0, cpu:32, or a JSON file.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan and its commands.")
 @click.option("--warm/--no-warm", default=True, show_default=True, help="Read the prompt that all runs share first.")
@@ -137,10 +143,13 @@ def _programs() -> Any:
 def _run(recipe: Recipe, plan: Plan, seconds: float, warm: bool, as_json: bool) -> int:
     import asyncio
 
-    from runtime.serving.process import ServerFailed
+    from runtime.serving.process import CannotStart, ServerFailed
 
     try:
         return asyncio.run(_serve(recipe, plan, seconds, warm, as_json))
+    except CannotStart as error:
+        _say_error(str(error), as_json)
+        return DOES_NOT_FIT
     except ServerFailed as error:
         _say_error(str(error), as_json)
         return SERVER_FAILED
@@ -171,7 +180,7 @@ async def _serve(recipe: Recipe, plan: Plan, seconds: float, warm: bool, as_json
         async with serving(recipe, home() / "servers", progress, seconds=seconds, hurry=hurry) as servers:
             for command in recipe.servers if warm else ():
                 done = await warm_up(command.address.url, plan.engine, _shared_prefix())
-                progress(command.role, f"has the shared prefix of {done.tokens} tokens, {done.seconds:.1f} s")
+                progress(command.role, f"has the shared prefix{done.counted}, {done.seconds:.1f} s")
             _say({"event": "ready", "url": recipe.url}, f"ready: {recipe.url}", as_json)
             ended = await first_end(servers)
             raise ended.failure()

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -49,12 +50,21 @@ class ServerFailed(Exception):
     """A server ended or didn't answer in time. The text has the end of its log and what to try."""
 
 
+class CannotStart(Exception):
+    """Nothing was started: a port is taken, an address isn't ours, the folder for logs can't be written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Warmed:
     """What warming a server came to."""
 
-    tokens: int  # of the shared prefix; 0 where the server doesn't say
+    tokens: int | None  # of the shared prefix; None where the server doesn't say
     seconds: float
+
+    @property
+    def counted(self) -> str:
+        """` of N tokens`, as far as the server told."""
+        return "" if self.tokens is None else f" of {self.tokens:,} tokens"
 
 
 class ServerProcess:
@@ -92,15 +102,20 @@ class ServerProcess:
         deadline = time.monotonic() + seconds
         while not await self._answers():
             self._report(progress)
-            if not self.running:
-                raise self.failure()
+            self.check_running()
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"{self.command.role} doesn't answer after {seconds:.0f} s. Its log: {self.log}\n{self._tail()}\n"
                     "Give it more time with --ready-timeout."
                 )
             await asyncio.sleep(POLL)
+        self.check_running()  # who answers on its port may be somebody else
         self._report(progress)
+
+    def check_running(self) -> None:
+        """Raises ServerFailed if it has ended."""
+        if not self.running:
+            raise self.failure()
 
     async def ended(self) -> int:
         """Wait for its end; the exit code."""
@@ -146,6 +161,37 @@ class ServerProcess:
         return "\n".join(f"  | {line[:300]}" for line in lines[-LAST_LINES:] if line.strip())
 
 
+def check_startable(recipe: Recipe, folder: Path) -> None:
+    """Whether all ports are free and logs can be written. Raises CannotStart.
+
+    Without this, somebody else's server on the port would be taken for ours while ours is still loading.
+    """
+    for command in recipe.commands:
+        address = command.address
+        try:
+            if address.port > 65_535:
+                raise OverflowError("there is no such port")
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, kind, protocol, _, place = found[0]
+            with socket.socket(family, kind, protocol) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended is no other
+                trial.bind(place)
+        except (OSError, OverflowError) as error:
+            raise CannotStart(
+                f"{command.role} can't listen on {address.host}:{address.port}: {error}. Nothing was started. Give "
+                "another --port, or another --host, or stop what listens there."
+            ) from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f".writable-{os.getpid()}").open("wb") as trial_file:
+            Path(trial_file.name).unlink()
+    except OSError as error:
+        raise CannotStart(
+            f"The logs of servers can't be written to {folder}: {error.strerror or error}. Nothing was started. Name a "
+            "folder that can be written in PATCHWRIGHT_HOME."
+        ) from None
+
+
 @contextlib.asynccontextmanager
 async def serving(
     recipe: Recipe,
@@ -158,8 +204,10 @@ async def serving(
 ) -> AsyncIterator[tuple[ServerProcess, ...]]:
     """All servers of a recipe, answering; the router after the servers. All are gone afterwards.
 
-    `hurry`: once set, stopping waits for nothing. Raises ServerFailed when a server doesn't come up.
+    `hurry`: once set, stopping waits for nothing. Raises CannotStart before anything is started, ServerFailed when a
+    server doesn't come up.
     """
+    check_startable(recipe, folder)
     started: list[ServerProcess] = []
     try:
         for command in recipe.servers:
@@ -171,6 +219,8 @@ async def serving(
             started.append(router)
             progress(recipe.router.role, "started")
             await router.ready(seconds, progress)
+        for server in started:
+            server.check_running()
         yield tuple(started)
     finally:
         await asyncio.shield(_stop(started, hurry or asyncio.Event()))
@@ -210,8 +260,15 @@ async def warm(url: str, engine: Engine, text: str) -> Warmed:
         raise ServerFailed(f"{url} was ready and then didn't answer to {path}: {error}") from error
     if status != 200:
         raise ServerFailed(f"{url}{path} answered {status} when the shared prefix was sent to warm its cache")
-    counts = (answer.get("meta_info") or {}).get("prompt_tokens") or (answer.get("usage") or {}).get("prompt_tokens")
-    return Warmed(int(counts or answer.get("tokens_evaluated") or 0), time.monotonic() - started)
+    return Warmed(_prompt_tokens(answer), time.monotonic() - started)
+
+
+def _prompt_tokens(answer: Mapping[str, Any]) -> int | None:
+    """The count in SGLang's, vLLM's or llama.cpp's answer."""
+    inner = [answer.get(key) for key in ("meta_info", "usage")]
+    counts = [place.get("prompt_tokens") for place in inner if isinstance(place, dict)]
+    told = [count for count in (*counts, answer.get("tokens_evaluated")) if type(count) is int and count > 0]
+    return told[0] if told else None
 
 
 def _warming(engine: Engine, text: str) -> tuple[str, dict[str, Any]]:

@@ -17,7 +17,16 @@ from typing import Any
 import pytest
 
 from runtime.serving.plan import Engine
-from runtime.serving.process import ServerFailed, ServerProcess, first_end, serving, warm
+from runtime.serving.process import (
+    CannotStart,
+    ServerFailed,
+    ServerProcess,
+    Warmed,
+    _prompt_tokens,
+    first_end,
+    serving,
+    warm,
+)
 from runtime.serving.recipes import Address, Command, Recipe
 from runtime.serving.troubles import advice
 
@@ -257,6 +266,66 @@ async def test_kill_9_of_the_keeper_takes_the_server(script: Path, tmp_path: Pat
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_somebody_elses_server_on_the_port_is_not_taken_for_ours(
+    script: Path, tmp_path: Path, everywhere: bool
+) -> None:
+    one = command(script)
+    place = ("0.0.0.0" if everywhere else "127.0.0.1", one.address.port)
+    named = f"server can't listen on 127.0.0.1:{one.address.port}"
+    with socket.create_server(place), pytest.raises(CannotStart, match=named) as failed:
+        async with serving(Recipe((one,)), tmp_path / "logs", quiet, seconds=60):
+            raise AssertionError("never ready")
+    assert "Nothing was started" in str(failed.value) and "--port" in str(failed.value)
+    assert not (tmp_path / "logs").exists()
+
+
+async def test_the_routers_port_counts_too_and_so_do_ports_and_hosts_that_there_are_not(
+    script: Path, tmp_path: Path
+) -> None:
+    one, router = command(script), command(script, role="router")
+    with socket.create_server(("127.0.0.1", router.address.port)), pytest.raises(CannotStart, match="router can't"):
+        async with serving(Recipe((one,), router), tmp_path, quiet):
+            raise AssertionError("never ready")
+    for address in (Address(port=65_536), Address(host="192.0.2.1", port=free_port()), Address(host="no host")):
+        with pytest.raises(CannotStart, match="can't listen"):
+            async with serving(Recipe((Command("server", one.argv, address),)), tmp_path, quiet):
+                raise AssertionError("never ready")
+
+
+async def test_one_that_ended_is_not_ready_whoever_answers_on_its_port(script: Path, tmp_path: Path) -> None:
+    ours = command(script)
+    async with serving(Recipe((ours,)), tmp_path, quiet, seconds=60):
+        late = await ServerProcess.start(Command("late", ("sh", "-c", "exit 3"), ours.address), tmp_path)
+        await late.ended()
+        with pytest.raises(ServerFailed, match="late ended with exit code 3"):
+            await late.ready(20, quiet)
+        await late.stop()
+
+
+async def test_a_folder_that_cannot_be_written(script: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotStart, match="PATCHWRIGHT_HOME"):
+        async with serving(Recipe((command(script),)), tmp_path / "file" / "servers", quiet):
+            raise AssertionError("never ready")
+
+
+@pytest.mark.parametrize(
+    ("answer", "tokens"),
+    [
+        ({"meta_info": {"prompt_tokens": 7}}, 7),
+        ({"usage": {"prompt_tokens": 7}}, 7),
+        ({"tokens_evaluated": 7}, 7),
+        ({}, None),
+        ({"usage": None, "meta_info": ["no"], "tokens_evaluated": "7"}, None),
+        ({"tokens_evaluated": True}, None),
+    ],
+)
+def test_what_a_server_does_not_count_is_not_told_as_none(answer: dict[str, Any], tokens: int | None) -> None:
+    assert _prompt_tokens(answer) == tokens
+    assert Warmed(tokens, 1.0).counted == ("" if tokens is None else " of 7 tokens")
+
+
 def test_advice() -> None:
     assert advice("all is well") == ()
     assert "--port" in advice("OSError: [Errno 98] Address already in use")[0]
@@ -315,6 +384,22 @@ def test_the_command_and_its_signals(tmp_path: Path, number: signal.Signals) -> 
         process.wait()
         if process.stdout:
             process.stdout.close()
+
+
+@pytest.mark.parametrize("trouble", ["port", "home"])
+def test_what_cannot_be_started_exits_with_six(tmp_path: Path, trouble: str) -> None:
+    script, port = tmp_path / "server.py", free_port()
+    script.write_text(SERVER)
+    if trouble == "home":
+        (tmp_path / "servers").write_text("")
+    with contextlib.ExitStack() as stack:
+        if trouble == "port":
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        process = run_cli(script, tmp_path, "--port", str(port), "--no-warm")
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 6
+    last = json.loads(out.splitlines()[-1])
+    assert last["event"] == "error" and "Nothing was started" in last["message"]
 
 
 def test_a_second_signal_doesnt_wait(tmp_path: Path) -> None:
