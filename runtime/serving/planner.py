@@ -8,7 +8,7 @@ can have 128K of context; what costs least is given up first to get there. Left 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -101,13 +101,14 @@ def candidates(found: Found, wish: Wish, hardware: Hardware) -> Iterator[Candida
 
 def refusal(wish: Wish, hardware: Hardware, models: Sequence[Found], looked_at: Sequence[Candidate]) -> DoesNotFit:
     """Why nothing fits, what would be needed, and what can be done instead."""
-    names = " or ".join(dict.fromkeys(found.card.name for found in models))
+    names = list(dict.fromkeys(found.card.name for found in models))
     misfits = [(c.name, c.fit) for c in looked_at if isinstance(c.fit, Misfit)]
     told = [(name, fit) for name, fit in misfits if fit.needed] or misfits
     tried = [Alternative(name, verdict(fit)) for name, fit in told]
     at = f" with a context of {wish.context:,} tokens" if wish.context else ""
     needed = min((fit.needed for _, fit in misfits if fit.needed), default=0)
-    text = f"{names} can't be served here{at}: there is {hardware}."
+    verb = " can't" if len(names) == 1 else " can"
+    text = f"{_neither(names)}{verb} be served here{at}: there is {hardware}."
     if needed:
         kind = "cards" if hardware.cards else "memory"
         text += f" The smallest form needs about {needed / 1024:.0f} GiB of {kind}."
@@ -116,14 +117,32 @@ def refusal(wish: Wish, hardware: Hardware, models: Sequence[Found], looked_at: 
     return DoesNotFit(text, (*tried[:4], *_instead(hardware, models)))
 
 
+def _is(kind: Callable[[Path], bool], name: str) -> bool:
+    try:
+        return kind(Path(name).expanduser())
+    except (OSError, ValueError, RuntimeError):  # no name that a file can have
+        return False
+
+
+def _neither(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    return "Neither " + " nor ".join(names) if len(names) == 2 else "None of " + ", ".join(names)
+
+
 def _named(wish: Wish) -> Found | None:
     if wish.model is None:
         return None
     found = locate(wish.model)
     if found is None:
-        if Path(wish.model).expanduser().is_dir():
+        if _is(Path.is_dir, wish.model):
             raise WishUnclear(f"{wish.model} is a folder without a config.json that a plan can be made from.")
         known = ", ".join(card.name for card in CATALOG if card.variants)
+        if _is(Path.is_file, wish.model):
+            raise WishUnclear(
+                f"What model the file {wish.model} holds can't be seen from its name. Only GGUF files are served by "
+                f"file, and the name must contain the model's, as in Qwen3.6-27B-Q4_K_M.gguf: {known}."
+            )
         raise WishUnclear(f"{wish.model!r} is neither a folder, a GGUF file nor a model of the catalog: {known}.")
     if found.card.hosted_only:
         price = found.card.price

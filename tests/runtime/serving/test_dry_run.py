@@ -123,3 +123,18 @@ def test_refusals_say_what_to_do(arguments: list[str], said: str) -> None:
 def test_nothing_is_started_for_hardware_that_is_only_described() -> None:
     result = CliRunner().invoke(cli, ["model", "serve", "--hardware", "1x80"])
     assert result.exit_code == 6 and "add --dry-run" in result.output
+
+
+def test_a_file_whose_name_says_no_model_is_told_so(tmp_path: Path) -> None:
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"GGUF")
+    result = dry_run(str(file))
+    assert result.exit_code == 6
+    assert f"What model the file {file} holds can't be seen from its name" in result.output
+    assert "neither a folder" in dry_run(str(tmp_path / "absent.gguf")).output
+    assert "neither a folder" in dry_run("x" * 5000).output
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "-1"])
+def test_ports_that_there_are_not(port: str) -> None:
+    assert dry_run("--port", port).exit_code == 2
