@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import shutil
@@ -28,6 +27,8 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="A JSON array of findings.")
 def doctor(model: str, as_json: bool) -> None:
     """What is there, what is missing, and how to get it. Exit code 0 when a run could start."""
+    import asyncio
+
     findings = [_python(), _git(), *_sandboxes(), _runs(), asyncio.run(_model(model)), _embedded()]
     usable = any(f.ok for f in findings if f.what.startswith("sandbox"))
     if as_json:

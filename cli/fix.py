@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -108,7 +106,7 @@ def _with(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Com
     default="http://127.0.0.1:30000",
     envvar="PATCHWRIGHT_MODEL",
     show_default=True,
-    help="A server's URL, a checkpoint's folder, script:FILE, or a hosted model (docs/hosted-models.md).",
+    help="A server's URL, a checkpoint's folder, script:FILE, or a hosted model: docs/models.md.",
 )
 @click.option(
     "--sandbox",
@@ -195,6 +193,8 @@ def _given(names: dict[str, str], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finish(work: Coroutine[Any, Any, FixResult], as_json: bool) -> None:
+    import asyncio
+
     from agent.ends import EXIT_CODES, RunProblem
 
     try:
@@ -213,6 +213,9 @@ def _finish(work: Coroutine[Any, Any, FixResult], as_json: bool) -> None:
 
 async def _until_terminated(work: Coroutine[Any, Any, FixResult]) -> FixResult:
     """SIGTERM ends a run as Ctrl-C does: sandbox removed, log closed, to be resumed."""
+    import asyncio
+    import signal
+
     task = asyncio.ensure_future(work)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await task

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from agent.events import Event
     from agent.runs import RunFolder
+
+DAMAGED = 6  # a run's log that isn't one: bad input
 
 
 @click.group(invoke_without_command=True)
@@ -53,7 +56,7 @@ def _facts(run: RunFolder) -> dict[str, Any]:
                     facts["outcome"] = None
                 case _:
                     pass
-    except EventLogError as error:
+    except (EventLogError, OSError) as error:
         facts["outcome"] = f"unreadable: {error}"
     return facts
 
@@ -90,13 +93,12 @@ def show(run: str, only_usage: bool, as_json: bool) -> None:
     how many were new, and how many it computed again although they had been computed before, with the reason where
     that is more than the usual few behind its last checkpoint.
     """
-    from agent.events import read_events
     from agent.usage import usage_of
     from cli.usage import usage_lines
     from cli.view import PlainView, print_json
 
     folder = _find(run)
-    events = list(read_events(folder.events))
+    events, damage = _readable(folder)
     if not only_usage:
         view = print_json if as_json else PlainView()
         for event in events:
@@ -106,6 +108,24 @@ def show(run: str, only_usage: bool, as_json: bool) -> None:
     elif not as_json:
         for line in usage_lines(usage_of(events)):
             click.echo(line)
+    if damage:
+        click.echo(f"Error: {damage}; what stands before is shown", err=True)
+        sys.exit(DAMAGED)
+
+
+def _readable(folder: RunFolder) -> tuple[list[Event], str]:
+    """The events of a log up to where it is damaged, and what is wrong there."""
+    from agent.events import EventLogError, read_events
+
+    events: list[Event] = []
+    try:
+        for event in read_events(folder.events):
+            events.append(event)  # noqa: PERF402 - those before the damage count
+    except EventLogError as error:
+        return events, str(error)
+    except OSError as error:
+        return events, f"{folder.events} can't be read ({error.strerror or error})"
+    return events, ""
 
 
 @runs.command()
@@ -130,9 +150,15 @@ def diff(run: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Say where as JSON.")
 def export(run: str, out: Path | None, as_json: bool) -> None:
     """Copy RUN's log, patch and messages into a folder that can be handed on."""
+    from agent.events import EventLogError
     from agent.trajectory import messages_of
 
     folder = _find(run)
+    try:
+        messages = messages_of(folder.events)
+    except (EventLogError, OSError) as error:
+        click.echo(f"Error: {error}; `agent runs show {folder.id}` shows what can be read", err=True)
+        sys.exit(DAMAGED)
     target = out or Path(folder.id)
     if target.exists():
         click.echo(f"Error: {target} is there already: choose another folder with --out", err=True)
@@ -141,7 +167,7 @@ def export(run: str, out: Path | None, as_json: bool) -> None:
     for file in (folder.events, folder.patch):
         if file.exists():
             shutil.copy2(file, target)
-    (target / "messages.json").write_text(json.dumps(messages_of(folder.events), indent=1, ensure_ascii=False))
+    (target / "messages.json").write_text(json.dumps(messages, indent=1, ensure_ascii=False))
     click.echo(json.dumps({"run": folder.id, "folder": str(target)}) if as_json else f"exported to {target}")
 
 
@@ -164,7 +190,7 @@ def metrics(runs_: tuple[str, ...], out: Path | None) -> None:
         try:
             for event in read_events(folder.events):
                 reader.take(event.type, event.data)
-        except EventLogError as error:
+        except (EventLogError, OSError) as error:
             click.echo(f"Warning: {error}; the rest of this run isn't counted", err=True)
     if out is None:
         click.echo(found.text(), nl=False)
