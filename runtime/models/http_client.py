@@ -21,6 +21,7 @@ from runtime.models.http_wire import (
     CountedBody,
     TransportError,
     read_head,
+    whole_body,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Response(Protocol):
         ...
 
     async def read(self) -> bytes:
-        """The whole body. Raises a `TransportError`."""
+        """The whole body, or the first 64 KB of an error's. Raises a `TransportError`, also for one over 16 MB."""
         ...
 
     async def close(self) -> None: ...
@@ -204,7 +205,7 @@ class _DirectResponse:
                 raise TransportError("the connection was ended inside the answer")
 
     async def read(self) -> bytes:
-        return b"".join([data async for data in self.chunks()])
+        return await whole_body(self.status, self.chunks())
 
     async def close(self) -> None:
         if self._closed:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import httpx2
 
-from runtime.models.http_wire import ConnectError, IdleError, TransportError
+from runtime.models.http_wire import ConnectError, IdleError, TransportError, whole_body
 
 
 class ProxiedTransport:
@@ -51,7 +51,7 @@ class _ProxiedResponse:
             raise _translated(error, TransportError) from error
 
     async def read(self) -> bytes:
-        return b"".join([data async for data in self.chunks()])
+        return await whole_body(self.status, self.chunks())
 
     async def close(self) -> None:
         await self._response.aclose()

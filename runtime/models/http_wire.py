@@ -6,10 +6,15 @@ Only `http_client` uses it. What is left out: choosing a connection, requests, a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 _MOST_UNREAD: Final = 4 * 1024 * 1024  # bytes kept for a slow reader before the server has to wait
 _MOST_HEAD: Final = 256 * 1024
+_MOST_CHUNK_LINE: Final = 16 * 1024
+_MOST_REFUSAL: Final = 64 * 1024  # bytes of an error that are read
+MOST_BODY: Final = 16 * 1024 * 1024
+"""Bytes of a body that is read as a whole."""
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -184,6 +189,8 @@ class ChunkedBody:
                     break
             line_end = data.find(b"\r\n", at)
             if line_end < 0:
+                if len(data) - at > _MOST_CHUNK_LINE:
+                    raise TransportError("a line between chunks has no end")
                 break
             line = data[at:line_end]
             at = line_end + 2
@@ -222,6 +229,20 @@ class CountedBody:
         data = data[: self._left]
         self._left -= len(data)
         return data
+
+
+async def whole_body(status: int, chunks: AsyncIterator[bytes]) -> bytes:
+    """All of an answer's body, or the first 64 KB of an error's. Raises `TransportError` for one without end."""
+    found: list[bytes] = []
+    size = 0
+    async for data in chunks:
+        found.append(data)
+        size += len(data)
+        if status != 200 and size >= _MOST_REFUSAL:
+            return b"".join(found)[:_MOST_REFUSAL]
+        if size > MOST_BODY:
+            raise TransportError(f"the answer has more than {MOST_BODY:,} bytes")
+    return b"".join(found)
 
 
 async def read_head(connection: Connection) -> tuple[int, dict[str, str], bytes]:

@@ -5,6 +5,13 @@ Left out: event names, ids and reconnection, which no model server uses.
 
 from __future__ import annotations
 
+from typing import Final
+
+from runtime.models.http_wire import TransportError
+
+MOST_EVENT: Final = 16 * 1024 * 1024
+"""Bytes of one event. A cumulative one of a million tokens has eight million; what is longer is no event."""
+
 
 class SSEReader:
     """Cut bytes into events, however they arrive. `feed` gives the data of every event that is complete by now."""
@@ -12,7 +19,7 @@ class SSEReader:
     __slots__ = ("_rest",)
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()  # of an event that isn't complete; copied once, when it is
 
     @property
     def inside_event(self) -> bool:
@@ -20,12 +27,26 @@ class SSEReader:
         return bool(self._rest.strip())
 
     def feed(self, received: bytes) -> list[bytes]:
-        text = self._rest + received if self._rest else received
-        if b"\r" in text:
-            text = text.replace(b"\r\n", b"\n")
-        events = text.split(b"\n\n")
-        self._rest = events.pop()
+        """Raises `TransportError` for an event without end."""
+        rest = self._rest
+        if rest:
+            seam = rest[-2:] + received
+            if b"\n\n" not in seam and b"\n\r\n" not in seam:
+                self._keep(received)
+                return []
+            received = bytes(rest) + received
+            rest.clear()
+        if b"\r" in received:
+            received = received.replace(b"\r\n", b"\n")
+        events = received.split(b"\n\n")
+        if last := events.pop():
+            self._keep(last)
         return [data for event in events if (data := _data(event)) is not None]
+
+    def _keep(self, received: bytes) -> None:
+        self._rest += received
+        if len(self._rest) > MOST_EVENT:
+            raise TransportError(f"an event has more than {MOST_EVENT:,} bytes")
 
 
 def _data(event: bytes) -> bytes | None:

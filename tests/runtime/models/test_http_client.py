@@ -126,6 +126,23 @@ async def test_answers_that_are_none(answer: bytes, error: type[Exception], mess
             await get(transport)
 
 
+@pytest.mark.parametrize(
+    "endless",
+    [b"transfer-encoding: chunked\r\n\r\n" + b"1" * 2**20, b"\r\n" + b"x" * (2**24 + 1)],
+    ids=["a line between chunks", "a body"],
+)
+async def test_an_answer_without_end_is_given_up(endless: bytes) -> None:
+    async with serving(b"HTTP/1.1 200 OK\r\n" + endless) as (transport, _):
+        with pytest.raises(TransportError, match=r"has no end|more than 16,777,216 bytes"):
+            await get(transport)
+
+
+async def test_of_an_error_only_the_beginning_is_read() -> None:
+    async with serving(b"HTTP/1.1 500 X\r\n\r\n" + b"x" * 2**24, keep=True) as (transport, _):
+        status, body = await get(transport)
+    assert (status, len(body)) == (500, 2**16)
+
+
 async def test_silence_is_limited_and_a_slow_answer_is_not() -> None:
     async with serving(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nok", keep=True, idle=0.1) as (transport, _):
         with pytest.raises(IdleError, match=r"nothing came for 0.1 s"):
@@ -186,7 +203,7 @@ async def test_a_slow_reader_makes_the_server_wait() -> None:
     response = await transport.send("GET", "/")
     await asyncio.sleep(0.3)
     assert written < 40
-    assert len(await response.read()) == 2**26
+    assert sum([len(data) async for data in response.chunks()]) == 2**26
     await response.close()
     server.close()
 
