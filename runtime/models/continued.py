@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from runtime.models.base import Chunk, FinishReason, Model, Sampling, Usage
+from runtime.models.base import Chunk, Feature, FinishReason, Model, Sampling, Usage
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
+
+_SLACK: Final = 1024
+"""Tokens over twice its limit that a chat host may write: it counts its own ones, and we those of our rendering."""
 
 
 class ContinuedTurn:
@@ -29,6 +32,8 @@ class ContinuedTurn:
         self._sampling = sampling
         self._end = model.tokenizer.special("<|im_end|>")
         self._limit = min(sampling.max_new_tokens, model.context_length - len(ids))
+        exact = Feature.EXACT_IDS in model.facts.features
+        self._most = self._limit if exact else 2 * self._limit + _SLACK
         self._first: Usage | None = None
         self._before = Usage()  # what the requests that are over have used
         self._latest = Usage()
@@ -54,13 +59,18 @@ class ContinuedTurn:
         self._before, self._latest, self._asked_again = self._sum(), Usage(), True
 
     def take(self, chunk: Chunk) -> Chunk:
-        """The chunk with the usage of the whole turn. What isn't taken doesn't count as written."""
-        usage = chunk.usage
+        """The chunk with the usage of the whole turn. What isn't taken doesn't count as written.
+
+        A server that writes more than it was asked for is cut: the chunk has a finish then.
+        """
+        usage, ids, finish = chunk.usage, chunk.ids, chunk.finish
         if usage.prompt_tokens:
             self._first = self._first or self._of_prompt(usage)
             self._latest = usage
-        self.received += chunk.ids
-        return Chunk(chunk.ids, chunk.finish, self.usage())
+        if len(self.received) + len(ids) > self._most:
+            ids, finish = ids[: max(0, self._most - len(self.received))], FinishReason.LENGTH
+        self.received += ids
+        return Chunk(ids, finish, self.usage())
 
     def _of_prompt(self, usage: Usage) -> Usage:
         """The first counts that came; of a later request where the first one ended without any."""

@@ -11,12 +11,13 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
 from runtime.models.base import (
     NO_OPTIONS,
     Chunk,
+    FinishReason,
     HostFacts,
     Model,
     ModelBusy,
@@ -103,9 +104,14 @@ class _RetryingModel:
                     async for chunk in chunks:
                         if chunk.ids:
                             budget = _Patience(self._policy)
-                        yield turn.take(chunk)
-                        if chunk.finish is not None:
+                        aborted = chunk.finish is FinishReason.ABORT
+                        taken = turn.take(replace(chunk, finish=None) if aborted else chunk)
+                        if taken.ids or not aborted:
+                            yield taken
+                        if taken.finish is not None:
                             return
+                        if aborted:  # not by us: who closes the stream gets no chunk any more
+                            raise StreamCut(f"{self.name} aborted its answer after {len(turn.received)} tokens.")
                 raise StreamCut(f"{self.name} ended its answer without a finish reason.")
             except RETRIED as error:
                 last = turn.finished()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from runtime.models.base import (
     Chunk,
     FinishReason,
+    HostFacts,
     Model,
     ModelBusy,
     ModelFailed,
@@ -203,6 +204,7 @@ def test_counts_of_a_turn_whose_first_request_told_none() -> None:
     class Host:
         tokenizer = qwen_tokenizer()
         context_length = 1000
+        facts = HostFacts("scripted")
 
     turn = ContinuedTurn(cast(Model, Host()), prompt(), Sampling())
     turn.take(Chunk((5, 6)))

@@ -210,3 +210,35 @@ async def test_a_cost_that_is_none_is_not_believed(cost: Any) -> None:
     _, last = await answered("chat", stream(chat(usage={"prompt_tokens": 1, "completion_tokens": 1, "cost": cost})))
     assert last.finish is FinishReason.STOP
     assert last.usage.cost is None
+
+
+TOO_MANY = {
+    "sglang": sglang(list(range(1, 500)), completion_tokens=499),
+    "vllm": vllm(list(range(1, 500))),
+    "llamacpp": llamacpp(tokens=list(range(1, 500)), tokens_predicted=499),
+}
+
+
+@pytest.mark.parametrize("kind", TOO_MANY)
+async def test_what_is_written_beyond_the_limit_is_cut(kind: str) -> None:
+    ids, last = await answered(kind, stream(TOO_MANY[kind]))
+    assert ids == list(range(1, 101))
+    assert (last.finish, last.usage.completion_tokens) == (FinishReason.LENGTH, 100)
+
+
+async def test_a_chat_host_that_does_not_stop_is_stopped() -> None:
+    event = {"choices": [{"delta": {"content": "word " * 200}}]}
+    ids, last = await answered("chat", stream(*[event] * 50))
+    assert len(ids) == 2 * 100 + 1024
+    assert last.finish is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize("kind", ["sglang", "llamacpp"])
+async def test_an_abort_that_is_not_ours_is_no_finished_turn(kind: str) -> None:
+    event = sglang(finish_reason={"type": "abort"}) if kind == "sglang" else llamacpp(stop_type="none")
+    received: list[int] = []
+    async with answering(kind, stream(event)) as found:
+        with pytest.raises(StreamCut, match=f"aborted its answer after {2 if kind == 'sglang' else 1} tokens"):
+            async for chunk in found.stream(prompt(), Sampling(), request_id="test"):
+                received += chunk.ids
+    assert received == ([1, 2] if kind == "sglang" else [1])
