@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime import chat, framing
+from runtime.models.checked import checked_ids, parse_json
 from runtime.models.http_wire import TransportError
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ class Comparison:
             if finding.agreement is Agreement.DIFFERS:
                 return Mismatch(what, f"The served {what} isn't the one that prompts are made with: {finding.seen}.")
         return None
+
+    @property
+    def unknown(self) -> bool:
+        """The server has nothing that would show a difference."""
+        return self.tokenizer.agreement is self.template.agreement is Agreement.UNKNOWN
 
 
 async def compare(
@@ -228,7 +234,7 @@ class _Asked:
                 data = await response.read()
             finally:
                 await response.close()
-            answer = json.loads(data) if response.status == 200 else None
+            answer = parse_json(data) if response.status == 200 else None
         except (TransportError, ValueError):
             return None
         return answer if isinstance(answer, dict) else None
@@ -246,6 +252,7 @@ def _on_the_wire(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ids(answer: Mapping[str, Any] | None) -> list[int] | None:
     tokens = (answer or {}).get("tokens")
-    if isinstance(tokens, list) and all(isinstance(token, int) for token in tokens):
-        return tokens
-    return None
+    try:
+        return checked_ids(tokens)
+    except ValueError:
+        return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from runtime.bpe_vocabulary import cache_folder
-from runtime.models.compare import Agreement, Mismatch, compare
+from runtime.models.compare import Agreement, Comparison, Finding, compare
 
 if TYPE_CHECKING:
     from runtime.models.http_client import Transport
@@ -24,22 +24,25 @@ if TYPE_CHECKING:
 VALID_SECONDS: Final = 24 * 3600.0
 
 
-async def find_mismatch(
+_KNOWN: Final = Finding(Agreement.SAME, "found to be the same less than a day ago")
+
+
+async def recent_comparison(
     url: str, transport: Transport, tokenizer: Tokenizer, *, identity: str = "", model: str | None = None
-) -> Mismatch | None:
-    """What of the server's tokenizer and template isn't ours, if something is known to differ.
+) -> Comparison:
+    """Whether the server's tokenizer and template are ours, as far as it can be seen.
 
     `identity` is what the server says of itself (engine, version, model, start time): when it changes, the server
     is asked again. Raises nothing.
     """
     file = _file(url, f"{identity}\n{model}\n{tokenizer.name}")
     if file is not None and _fresh(file):
-        return None
+        return Comparison(_KNOWN, _KNOWN)
     found = await compare(transport, tokenizer, model=model)
     agreed = {found.tokenizer.agreement, found.template.agreement} == {Agreement.SAME}
     if agreed and file is not None:
         _touch(file)
-    return found.mismatch
+    return found
 
 
 def _file(url: str, identity: str) -> Path | None:

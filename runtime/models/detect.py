@@ -2,8 +2,9 @@
 
 Each kind is known by what only it has: SGLang (and KTransformers, which is SGLang with experts on the CPU) by
 `/model_info`, vLLM and llama.cpp by the owner in `/v1/models`. Everything else that lists models is taken for a host of
-chat messages (`detect_chat`). vLLM says least of itself, so it is asked to write one token. Left out: making a `Model`
-of what was found (`hosts`), and comparing tokenizers and templates (`compare`).
+chat messages (`detect_chat`); of a router, one of its servers is asked (`detect_router`). vLLM says least of itself, so
+it is asked to write one token. Left out: making a `Model` of what was found (`hosts`), and comparing tokenizers and
+templates (`compare`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.base import Feature, HostFacts, ModelRefused, ModelUnreachable, Pools
+from runtime.models.checked import count, fields, parse_object
+from runtime.models.detect_router import behind, is_router, workers_of
 from runtime.models.http_wire import TransportError
-from runtime.models.refusals import refusal, unreachable, words_of
+from runtime.models.refusals import Host, words_of
 from runtime.prefix import CacheRules, Strategy
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 QWEN36_CONTEXT: Final = 262_144  # what the family takes; for servers that don't say
 PROBE_IDS: Final = tuple(range(8))  # any ids; vLLM 0.32 dies of a prompt of one token on some CPUs
+WORKER_SECONDS: Final = 10.0  # for the servers behind a router
+_LONGEST_NAME: Final = 512
 _CONSTRAINED_SINCE: Final = (0, 32)  # the first vLLM that was seen to take our structural tag
 
 
@@ -46,14 +51,27 @@ class Found:
     facts: HostFacts
     identity: Identity | None = None
     low_priority_first: bool = False
+    worker: str | None = None  # the URL of the server that said it, where the one that was asked is a router
 
 
 class Server:
     """Questions to one server that cost no generation. Every method raises a `ModelError` when it can't be reached."""
 
-    def __init__(self, transport: Transport, url: str) -> None:
+    def __init__(self, transport: Transport, url: str, key: str | None = None) -> None:
+        """`key` is what `transport` sends, and never shown."""
         self.transport = transport
         self.url = url
+        self.host = Host(url, key)
+
+    def at(self, url: str) -> Server:
+        """Another server, asked with the same key. Raises `ModelRefused` for what is no URL."""
+        from runtime.models.http_client import open_transport
+
+        try:
+            transport = open_transport(url, idle_timeout=WORKER_SECONDS, api_key=self.host.key)
+        except ValueError as error:
+            raise ModelRefused(f"{url} can't be asked: {error}.") from error
+        return Server(transport, url, self.host.key)
 
     async def get(self, *paths: str) -> dict[str, Any] | None:
         """The JSON object at the first path that the server has. None: it has none of them."""
@@ -62,7 +80,7 @@ class Server:
             if status in (404, 405):
                 continue
             if status != 200:
-                raise refusal(self.url + path, status, _said(data))
+                raise replace(self.host, url=self.url + path).refused(status, {}, data)
             body = _object(data)
             if body is not None:
                 return body
@@ -86,7 +104,7 @@ class Server:
             finally:
                 await response.close()
         except TransportError as error:
-            raise unreachable(self.url, error) from error
+            raise self.host.unreachable(error) from error
 
 
 async def detect(server: Server, expected: Kind | None = None) -> Found:
@@ -124,7 +142,7 @@ async def _another(server: Server, expected: Kind) -> ModelRefused:
     owner = card_of(models).get("owned_by")
     info = await server.get("/model_info", "/get_model_info")
     owner = Kind.SGLANG if info is not None and "model_path" in info else owner
-    if owner in _READERS and owner != expected:
+    if isinstance(owner, str) and owner in _READERS and owner != expected:
         return ModelRefused(f"At {server.url} is {owner}, not {expected}. Write {owner}:{server.url}, or only the URL.")
     other = f" It lists models; try chat:{server.url}#MODEL." if models else " Check the address and the port."
     return ModelRefused(f"{server.url} doesn't answer as {expected} does.{other}")
@@ -141,21 +159,26 @@ async def _sglang(server: Server, info: Mapping[str, Any], models: dict[str, Any
     from runtime.models.sglang_facts import facts_of, identity_of, low_priority_first
 
     said = await server.get("/server_info", "/get_server_info") or {}
-    length = said.get("context_length")
-    if not isinstance(length, int):
+    notes: tuple[str, ...] = ()
+    if not said or is_router(said):
+        workers = await workers_of(server)
+        if workers is not None:
+            if (found := await behind(server, workers, info, _sglang)) is not None:
+                return found
+            notes = (f"It is a router before {workers.count} servers, and none of them can be asked from here.",)
+    length = count(said.get("context_length"))
+    if not length:
         models = models or await server.get("/v1/models")
-        length = card_of(models).get("max_model_len")
-    notes = () if isinstance(length, int) else (_UNSAID.format(length=QWEN36_CONTEXT),)
-    length = length if isinstance(length, int) else QWEN36_CONTEXT
-    pool = said.get("max_total_num_tokens")
-    if isinstance(pool, int) and pool > 0:
-        length = min(length, pool)  # a request must also fit into the server's cache memory
+        length = count(card_of(models).get("max_model_len"))
+    if not length:
+        length, notes = QWEN36_CONTEXT, (*notes, _UNSAID.format(length=QWEN36_CONTEXT))
+    length = min(length, count(said.get("max_total_num_tokens")) or length)  # it must fit into the cache's memory too
     engine = "ktransformers" if said.get("kt_weight_path") else "sglang"
     facts = facts_of(info, said, engine=engine)
     named = (info.get("served_model_name"), info.get("model_path"), card_of(models).get("id"))
     return Found(
         Kind.SGLANG,
-        next((str(name) for name in named if name), server.url),
+        first_name(*named) or server.url,
         length,
         replace(facts, notes=facts.notes + notes),
         identity_of(info) if info else None,
@@ -166,13 +189,12 @@ async def _sglang(server: Server, info: Mapping[str, Any], models: dict[str, Any
 async def _read_vllm(server: Server, models: dict[str, Any] | None) -> Found | None:
     models = models or await server.get("/v1/models")
     card = card_of(models)
-    version = (await server.get("/version") or {}).get("version")
-    if not card or (card.get("owned_by") != Kind.VLLM and not isinstance(version, str)):
+    version, name = (await server.get("/version") or {}).get("version"), first_name(card.get("id"))
+    if name is None or (card.get("owned_by") != Kind.VLLM and not isinstance(version, str)):
         return None
-    name = str(card.get("id"))
     features, notes = await _vllm_abilities(server, name, version)
-    length = card.get("max_model_len")
-    if not isinstance(length, int):
+    length = count(card.get("max_model_len"))
+    if not length:
         length, notes = QWEN36_CONTEXT, (*notes, _UNSAID.format(length=QWEN36_CONTEXT))
     cache = _vllm_cache(await server.text("/metrics"))
     facts = HostFacts(
@@ -199,13 +221,14 @@ async def _vllm_abilities(server: Server, name: str, version: Any) -> tuple[froz
     except ModelUnreachable:  # a busy server may take longer than a question is worth
         found, status, body = set(), 0, {}
     if status != 200:
-        why = words_of(body) if body else "no answer in time"
+        why = server.host.shown(words_of(body)) if body else "no answer in time"
         return frozenset({Feature.EXACT_IDS, *ours}), (f"Writing one token to try it failed: {why}.",)
-    choice = (body.get("choices") or [{}])[0]
+    choices = body.get("choices")
+    choice = fields(choices[0] if isinstance(choices, list) and choices else None)
     if not isinstance(choice.get("token_ids"), list):
         return frozenset(), ("It doesn't return token ids; vLLM does from version 0.10.2 on.",)
     found |= {Feature.EXACT_IDS, *ours}
-    if (body.get("usage") or {}).get("prompt_tokens_details"):
+    if fields(body.get("usage")).get("prompt_tokens_details"):
         return frozenset({*found, Feature.CACHED_TOKENS}), ()
     return frozenset(found), ("It doesn't say what it has cached; start it with --enable-prompt-tokens-details.",)
 
@@ -218,41 +241,38 @@ def _vllm_cache(metrics: str) -> Mapping[str, str]:
 
 def _vllm_pool(cache: Mapping[str, str]) -> int | None:
     """Tokens in the key-value pool."""
-    try:
-        if cache.get("kv_cache_size_tokens", "None") != "None":
-            return int(cache["kv_cache_size_tokens"]) or None
-        return int(cache["num_gpu_blocks"]) * int(cache["block_size"]) or None
-    except (KeyError, ValueError):
-        return None
+    tokens = _whole(cache.get("kv_cache_size_tokens"))
+    return tokens or _whole(cache.get("num_gpu_blocks")) * _whole(cache.get("block_size")) or None
 
 
 def _vllm_rules(cache: Mapping[str, str]) -> CacheRules | None:
     """Whole blocks of tokens; where it keeps recurrent states too, they decide, and it doesn't say where they are."""
-    if cache.get("enable_prefix_caching") != "True" or not cache.get("block_size", "").isdigit():
+    page = _whole(cache.get("block_size"))
+    if cache.get("enable_prefix_caching") != "True" or not page:
         return None
     plain = cache.get("mamba_cache_mode", "none") == "none"
-    return CacheRules(Strategy.TOKENS if plain else Strategy.UNKNOWN, page=int(cache["block_size"]))
+    return CacheRules(Strategy.TOKENS if plain else Strategy.UNKNOWN, page=page)
 
 
 async def _read_llamacpp(server: Server, models: dict[str, Any] | None) -> Found | None:
     from runtime.models.llamacpp import LLAMACPP_FEATURES
 
     props = await server.get("/props")
-    if props is None or "default_generation_settings" not in props:
+    settings = (props or {}).get("default_generation_settings")
+    if props is None or not isinstance(settings, dict):
         return None
-    length = (props.get("default_generation_settings") or {}).get("n_ctx")
-    build, slots = props.get("build_info"), props.get("total_slots")
-    notes = () if isinstance(length, int) else (_UNSAID.format(length=QWEN36_CONTEXT),)
+    length, slots = count(settings.get("n_ctx")), count(props.get("total_slots"))
+    build = props.get("build_info")
+    notes = () if length else (_UNSAID.format(length=QWEN36_CONTEXT),)
     facts = HostFacts(
         "llamacpp",
         build if isinstance(build, str) else None,
         LLAMACPP_FEATURES,
-        Pools(requests=slots if isinstance(slots, int) else None),
+        Pools(requests=slots or None),
         notes=notes,
     )
-    named = (props.get("model_alias"), card_of(models).get("id"), props.get("model_path"))
-    name = next((str(name) for name in named if name), server.url)
-    return Found(Kind.LLAMACPP, name, length if isinstance(length, int) else QWEN36_CONTEXT, facts)
+    name = first_name(props.get("model_alias"), card_of(models).get("id"), props.get("model_path"))
+    return Found(Kind.LLAMACPP, name or server.url, length or QWEN36_CONTEXT, facts)
 
 
 _READERS: Final[Mapping[Kind, Callable[[Server, dict[str, Any] | None], Coroutine[Any, Any, Found | None]]]] = {
@@ -270,18 +290,22 @@ def card_of(models: Mapping[str, Any] | None) -> dict[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
+def first_name(*values: Any) -> str | None:
+    """The first that can be the name of a model."""
+    return next((value for value in values if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME), None)
+
+
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+    return tuple(map(int, re.findall(r"[0-9]{1,9}", version)[:2]))
+
+
+def _whole(label: str | None) -> int:
+    """The number in a label; 0 where it is none."""
+    return int(label) if label is not None and re.fullmatch(r"[0-9]{1,15}", label) else 0
 
 
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
-        body = json.loads(data)
+        return parse_object(data)
     except ValueError:
         return None
-    return body if isinstance(body, dict) else None
-
-
-def _said(data: bytes) -> str:
-    body = _object(data)
-    return words_of(body) if body else data[:300].decode(errors="replace")

@@ -6,12 +6,15 @@ rest. Left out: hosts that take token ids (`detect`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.base import HostFacts, ModelRefused
 from runtime.models.chat_dialects import DIALECTS, OLLAMA, OPENROUTER, PLAIN, Dialect
+from runtime.models.checked import count, fields
 
 if TYPE_CHECKING:
     from runtime.models.base import Usage
@@ -101,25 +104,24 @@ def _dialect(card: Mapping[str, Any]) -> Dialect:
 async def _context(server: Server, model: str, card: Mapping[str, Any], dialect: Dialect) -> int | None:
     """Tokens that a request may have, from the host."""
     for key in ("context_length", "max_model_len", "context_window", "max_context_length"):
-        if isinstance(card.get(key), int):
-            return int(card[key])
-    meta = card.get("meta")
-    if isinstance(meta, dict) and isinstance(meta.get("n_ctx"), int):
-        return int(meta["n_ctx"])
+        if length := count(card.get(key)):
+            return length
+    if length := count(fields(card.get("meta")).get("n_ctx")):
+        return length
     return await _ollama_context(server, model) if dialect is OLLAMA else None
 
 
 async def _ollama_context(server: Server, model: str) -> int | None:
     """Of a loaded model what it was loaded with; else what its settings say, which are often less than it can."""
-    loaded = (await server.get("/api/ps") or {}).get("models") or []
-    for entry in loaded:
-        if entry.get("model") == model and isinstance(entry.get("context_length"), int):
-            return int(entry["context_length"])
+    loaded = (await server.get("/api/ps") or {}).get("models")
+    for entry in map(fields, loaded if isinstance(loaded, list) else ()):
+        if entry.get("model") == model and (length := count(entry.get("context_length"))):
+            return length
     _, shown = await server.post("/api/show", {"model": model})
     for line in str(shown.get("parameters", "")).splitlines():
         name, _, value = line.partition(" ")
-        if name == "num_ctx" and value.strip().isdigit():
-            return int(value)
+        if name == "num_ctx" and re.fullmatch(r"[0-9]{1,15}", value.strip()):
+            return int(value) or None
     return None
 
 
@@ -135,14 +137,19 @@ def _from_catalog(model: str) -> tuple[int, str]:
 
 
 def _price(card: Mapping[str, Any]) -> ListedPrice | None:
-    prices = card.get("pricing") or {}
+    prices = fields(card.get("pricing"))
     try:
         fresh, written = float(prices["prompt"]), float(prices["completion"])
-        return ListedPrice(fresh, written, float(prices.get("input_cache_read") or fresh))
-    except (KeyError, TypeError, ValueError):
+        price = ListedPrice(fresh, written, float(prices.get("input_cache_read") or fresh))
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    amounts = (price.input, price.output, price.cached_input)
+    return price if all(isfinite(amount) and amount >= 0 for amount in amounts) else None
 
 
 def _cards(models: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from runtime.models.detect import first_name
+
     listed = models.get("data")
-    return [card for card in listed if isinstance(card, dict) and card.get("id")] if isinstance(listed, list) else []
+    cards = map(fields, listed if isinstance(listed, list) else ())
+    return [dict(card) for card in cards if first_name(card.get("id"))]

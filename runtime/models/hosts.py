@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.models.base import Feature, ModelRefused
+from runtime.models.chat_dialects import API_KEY
 from runtime.models.detect import Found, Kind, Server, detect
 from runtime.models.target import base_url
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from runtime.models.base import HostFacts, Model
     from runtime.models.chat_dialects import Dialect
     from runtime.models.chat_host import Price
+    from runtime.models.compare import Comparison
     from runtime.models.http_client import Transport
     from runtime.tokenizer import Tokenizer
 
@@ -52,16 +54,16 @@ class Wish:
 
 async def open_server(url: str, model: str | None, wish: Wish, expected: Kind | None = None) -> Model:
     """The model of the server at `url`; `model` where it may have several. Raises a `ModelError`."""
-    wish = replace(wish, api_key=wish.api_key or os.environ.get("PATCHWRIGHT_API_KEY"))
+    wish = replace(wish, api_key=_key(wish, API_KEY))
     if expected is Kind.CHAT or (model and expected is None):
         return await open_chat(url, model, wish)
-    transport = _transport(url, wish.api_key)
+    server = Server(_transport(url, wish.api_key), url, wish.api_key)
     try:
-        found = await detect(Server(transport, url), expected)
+        found = await detect(server, expected)
         if found.kind is not Kind.CHAT:
-            found, wish = await _compared(found, url, transport, wish, explicit=expected is not None)
+            found, wish = await _compared(found, server, wish, explicit=expected is not None)
     finally:
-        await transport.close()
+        await server.transport.close()
     if found.kind is Kind.CHAT:
         return await open_chat(url, found.name, wish, facts=found.facts if found.facts.engine != "chat" else None)
     return _token_model(replace(found, name=model or found.name), url, wish)
@@ -69,13 +71,13 @@ async def open_server(url: str, model: str | None, wish: Wish, expected: Kind | 
 
 async def open_hosted(host: str, model: str, wish: Wish) -> Model:
     """`model` at one of the `HOSTED`. Raises a `ModelError`."""
-    from runtime.models.chat_dialects import API_KEY, DIALECTS
+    from runtime.models.chat_dialects import DIALECTS
 
     dialect = DIALECTS[host]
     if not model:
         raise ModelRefused(f"Name a model of {host}, such as {host}:qwen3.6-plus.")
     url = os.environ.get(dialect.url_variable or "") or dialect.url or ""
-    key = wish.api_key or next(filter(None, map(os.environ.get, dialect.keys)), None)
+    key = _key(wish, *dialect.keys)
     if key is None and dialect.keys != (API_KEY,):
         raise ModelRefused(f"{host} wants a key; put it into {' or '.join(dialect.keys)}.")
     url = base_url(url)
@@ -91,7 +93,7 @@ async def open_chat(
 
     transport = _transport(url, wish.api_key)
     try:
-        host = await chat_host(Server(transport, url), model, dialect=dialect)
+        host = await chat_host(Server(transport, url, wish.api_key), model, dialect=dialect)
     finally:
         await transport.close()
     notes = (*host.facts.notes, *(facts.notes if facts else ()))
@@ -110,24 +112,36 @@ async def open_chat(
     )
 
 
-async def _compared(found: Found, url: str, transport: Transport, wish: Wish, *, explicit: bool) -> tuple[Found, Wish]:
+async def _compared(found: Found, server: Server, wish: Wish, *, explicit: bool) -> tuple[Found, Wish]:
     """What was found, with the tokenizer that it reads by; as chat where it reads ids otherwise than we write them."""
-    from runtime.models.compare_cache import find_mismatch
-
     if Feature.EXACT_IDS not in found.facts.features:
         return _as_chat(found, "So it gets chat messages."), wish
-    identity = f"{found.kind} {found.facts.version} {found.name} {found.identity or ''}"
-    mismatch = await find_mismatch(url, transport, wish.tokenizer, identity=identity, model=found.name)
-    if mismatch is None:
-        return found, wish
-    own = _own_tokenizer(found, wish)
-    if own is not None and await find_mismatch(url, transport, own, identity=identity, model=found.name) is None:
+    asked, url = server.at(found.worker) if found.worker else server, server.url
+    try:
+        compared = await _comparison(found, asked, wish.tokenizer)
+        mismatch = compared.mismatch
+        if mismatch is None:
+            note = "How it reads text couldn't be compared with how prompts are written: it has no endpoint for that."
+            return (_noted(found, note) if compared.unknown else found), wish
+        own = _own_tokenizer(found, wish)
+        agrees = own is not None and (await _comparison(found, asked, own)).mismatch is None
+    finally:
+        if asked is not server:
+            await asked.transport.close()
+    if own is not None and agrees:
         return _noted(found, f"Its tokenizer is {own.name}, as its checkpoint has it."), replace(wish, tokenizer=own)
     if not explicit:
         prefix = found.kind.value
         why = f"{mismatch.message} So it gets chat messages; write {prefix}:{url} to send ids all the same."
         return _as_chat(found, why), wish
     return _noted(found, f"{mismatch.message} It gets ids all the same, because it was named {found.kind}."), wish
+
+
+async def _comparison(found: Found, server: Server, tokenizer: Tokenizer) -> Comparison:
+    from runtime.models.compare_cache import recent_comparison
+
+    identity = f"{found.kind} {found.facts.version} {found.name} {found.identity or ''}"
+    return await recent_comparison(server.url, server.transport, tokenizer, identity=identity, model=found.name)
 
 
 def _own_tokenizer(found: Found, wish: Wish) -> Tokenizer | None:
@@ -141,7 +155,7 @@ def _own_tokenizer(found: Found, wish: Wish) -> Tokenizer | None:
         from runtime.models.embedded_tokenizer import CheckpointTokenizer
 
         return CheckpointTokenizer.from_file(file)
-    except (OSError, ModelRefused, ImportError):  # not here, not of our kind, or the extra `embedded` isn't there
+    except (OSError, ValueError, ModelRefused, ImportError):  # not here, not of our kind, or the extra isn't there
         return None
 
 
@@ -174,6 +188,20 @@ def _token_model(found: Found, url: str, wish: Wish) -> Model:
     return SGLangModel(
         url, wish.tokenizer, identity=found.identity, low_priority_first=found.low_priority_first, **common
     )
+
+
+def _key(wish: Wish, *variables: str) -> str | None:
+    """The caller's key, else that of the first variable that has one. Raises `ModelRefused` where it can't be one."""
+    given = ((None, wish.api_key), *((variable, os.environ.get(variable)) for variable in variables))
+    for source, value in given:
+        if key := (value or "").strip():
+            if not (key.isascii() and key.isprintable()) or " " in key:
+                raise ModelRefused(
+                    f"{source or 'The key'} has a character that no key can have (a space, a line end, or one that "
+                    "isn't ASCII). Copy the key again."
+                )
+            return key
+    return None
 
 
 def _catalog_price(model: str, dialect: Dialect) -> Price | None:

@@ -90,7 +90,7 @@ def line_of(address: str) -> str:
     """What all spellings of one server's address have in common, names of this machine's loopback among them."""
     parts = urlsplit(base_url(address))
     host = (parts.hostname or "").rstrip(".")
-    if host == "localhost" or _is_near(host):
+    if is_near(host):
         host = "127.0.0.1"
     return f"{host}:{parts.port or _PORTS[parts.scheme]}{parts.path}"
 
@@ -120,12 +120,12 @@ def _host(parts: SplitResult) -> str:
     return name
 
 
-def _is_near(host: str) -> bool:
+def is_near(host: str) -> bool:
     """Whether it is an address of this machine's loopback, or of all its interfaces."""
     try:
         found = ip_address(host)
     except ValueError:
-        return False
+        return host == "localhost"
     return found.is_loopback or found.is_unspecified
 
 

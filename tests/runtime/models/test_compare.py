@@ -14,7 +14,7 @@ import pytest
 from runtime import chat
 from runtime.models import compare_cache
 from runtime.models.compare import CONVERSATION, SAMPLE, TOOLS, Agreement, Comparison, compare
-from runtime.models.compare_cache import find_mismatch
+from runtime.models.compare_cache import recent_comparison
 from runtime.models.http_client import Transport, open_transport
 from runtime.models.http_server import Exchange, HttpError, HttpServer
 from runtime.models.scripted import ScriptedServer
@@ -193,7 +193,7 @@ async def test_agreement_is_remembered_for_a_day(tmp_path: Path, monkeypatch: py
 
         async def ask(url: str = "http://gpu:8000", identity: str = "vllm 1") -> int:
             before = transport.sent
-            assert await find_mismatch(url, transport, qwen_tokenizer(), identity=identity) is None
+            assert (await recent_comparison(url, transport, qwen_tokenizer(), identity=identity)).mismatch is None
             return transport.sent - before
 
         assert [await ask(), await ask()] == [1, 0]
@@ -209,6 +209,6 @@ async def test_a_mismatch_is_looked_at_anew(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATCHWRIGHT_CACHE", str(tmp_path))
     host = Host("vllm", ShiftedTokenizer(qwen_tokenizer()))
     async with reached(host) as transport:
-        assert await find_mismatch("http://gpu:8000", transport, qwen_tokenizer()) is not None
+        assert (await recent_comparison("http://gpu:8000", transport, qwen_tokenizer())).mismatch is not None
         host.tokenizer = qwen_tokenizer()
-        assert await find_mismatch("http://gpu:8000", transport, qwen_tokenizer()) is None
+        assert (await recent_comparison("http://gpu:8000", transport, qwen_tokenizer())).mismatch is None
