@@ -14,14 +14,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from runtime import chat
 from runtime.tokenizer import Tokenizer
 from runtime.tool_call_specs import ToolBook
 from runtime.tool_call_turn import read_turn
 from runtime.tool_call_types import ParsedTurn, PieceKind
+
+if TYPE_CHECKING:
+    from runtime.ids import Ids
 
 Message: TypeAlias = dict[str, Any]
 Content: TypeAlias = str | list[Message]
@@ -30,6 +33,7 @@ _END_OF_TEXT: Final = "<|endoftext|>"
 _PICTURES: Final = {"<|image_pad|>": "image", "<|video_pad|>": "video"}
 _THINKING_MARKS: Final = (chat.THINK_OPEN, chat.THINK_CLOSE)
 _ROLES: Final = ("system", "user", "assistant")
+_MOST_KNOWN: Final = 8  # conversations that a reader goes on with: attempts of one run, runs of one process
 _MOST_ROLE_IDS: Final = 12  # even where each byte is a token
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what hosts take for a function's name
 _INSTRUCTIONS_BEFORE: Final = chat.CALL_INSTRUCTIONS.partition(chat.TOOL_CALL_OPEN)[0]
@@ -61,6 +65,34 @@ def read(ids: Sequence[int], tokenizer: Tokenizer) -> Conversation:
     return _Reader(tuple(ids), tokenizer).read()
 
 
+class ConversationReader:
+    """Reads conversations that grow: what it has read before isn't read again, in whatever order they come.
+
+    The messages of what it gives are shared among conversations, so nobody may change them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[bytes, _Closed] = {}  # by their ids; those that were used last are the last
+
+    def read(self, ids: Ids) -> Conversation:
+        """As the function `read`, in time proportional to what is new."""
+        raw = ids.tobytes()
+        before = max(filter(raw.startswith, self._known), key=len, default=b"")
+        closed = self._known.pop(before, None)
+        if closed is not None:
+            self._known[before] = closed
+        reader = _Reader(ids[closed.stop :] if closed else tuple(ids), self._tokenizer, closed)
+        conversation = reader.read()
+        known = reader.closed
+        beginning = raw[: known.stop * len(raw) // len(ids)] if len(ids) else b""
+        self._known.pop(beginning, None)
+        self._known[beginning] = known
+        while len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        return conversation
+
+
 @dataclass(frozen=True, slots=True)
 class _Turn:
     """The ids between `<|im_start|>` and `<|im_end|>`."""
@@ -70,15 +102,32 @@ class _Turn:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """What was read of a conversation up to the end of its last closed turn."""
+
+    stop: int = 0  # ids
+    turns: int = 0
+    messages: tuple[Message, ...] = ()
+    tools: tuple[Any, ...] = ()
+    book: ToolBook = field(default_factory=lambda: ToolBook(()))
+    waiting: _Turn | None = None
+
+
 class _Reader:
-    def __init__(self, ids: tuple[int, ...], tokenizer: Tokenizer) -> None:
+    def __init__(self, ids: tuple[int, ...], tokenizer: Tokenizer, before: _Closed | None = None) -> None:
+        """`ids` are those behind what was read `before`."""
+        before = before or _Closed()
         self._ids = ids
         self._tokenizer = tokenizer
         self._start, self._end = map(tokenizer.special, (chat.IM_START, chat.IM_END))
-        self._messages: list[Message] = []
-        self._tools: tuple[Any, ...] = ()
-        self._book = ToolBook(())
-        self._waiting: _Turn | None = None  # a turn of the model; what its calls became depends on what follows
+        self._messages = list(before.messages)
+        self._tools = before.tools
+        self._book = before.book
+        self._waiting = before.waiting  # a turn of the model; what its calls became depends on what follows
+        self._before = before
+        self._stop, self._count = 0, before.turns  # how far closed turns were read, of `ids`, and how many in all
+        self.closed = before
 
     def read(self) -> Conversation:
         thinking, partial = True, None
@@ -87,16 +136,20 @@ class _Reader:
                 thinking, partial = self._opening(turn)
                 break
             self._take(turn)
+        self.closed = _Closed(
+            self._before.stop + self._stop, self._count, tuple(self._messages), self._tools, self._book, self._waiting
+        )
         self._settle([])
         return Conversation(tuple(self._messages), self._tools, thinking, partial)
 
     def _turns(self) -> Iterator[tuple[_Turn, bool]]:
         """All turns, and whether they are closed; only the last one may be open."""
-        ids, at, number = self._ids, 0, 0
-        while at < len(ids):
+        ids, before = self._ids, self._before.stop
+        while self._stop < len(ids):
+            at, number = self._stop, self._count
             start = self._find(self._start, at)
             if between := self._decode(ids[at:start]).strip():
-                raise ConversationError(f"There is text outside of turns behind id {at}: {between[:80]!r}.")
+                raise ConversationError(f"There is text outside of turns behind id {before + at}: {between[:80]!r}.")
             if start == len(ids):
                 return
             stop = self._find(self._end, start)
@@ -104,9 +157,13 @@ class _Reader:
             begins = self._decode(body[:_MOST_ROLE_IDS])
             role, newline, _ = begins.partition("\n")
             if not newline or role not in _ROLES or (role == "system" and number):
-                raise ConversationError(f"The turn at id {start} begins with {begins!r} and not with a role.")
-            yield _Turn(role, body, number), stop < len(ids)
-            at, number = stop + 1, number + 1
+                raise ConversationError(f"The turn at id {before + start} begins with {begins!r} and not with a role.")
+            closed = stop < len(ids)
+            if closed:
+                self._stop, self._count = stop + 1, number + 1
+            yield _Turn(role, body, number), closed
+            if not closed:
+                return
 
     def _find(self, wanted: int, at: int) -> int:
         try:

@@ -19,7 +19,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
-from runtime.conversation import Conversation, ConversationError, read
+from runtime.conversation import Conversation, ConversationError, ConversationReader
 from runtime.models.base import (
     NO_OPTIONS,
     Chunk,
@@ -84,6 +84,7 @@ class ChatModel:
         self._model = model
         self._name = name or model
         self._tokenizer = tokenizer
+        self._conversations = ConversationReader(tokenizer)
         self._dialect = dialect
         self._context_length = context_length
         self._price = price
@@ -160,7 +161,7 @@ class ChatModel:
 
     def _read(self, ids: Ids) -> Conversation:
         try:
-            conversation = read(ids, self._tokenizer)
+            conversation = self._conversations.read(ids)
         except ConversationError as error:
             raise ModelRefused(f"The prompt can't be told to a chat host: {error}") from error
         if conversation.partial is None:

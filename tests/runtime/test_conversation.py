@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from runtime import chat
 from runtime.chat import canonical_turn, render
-from runtime.conversation import Conversation, ConversationError, read
+from runtime.conversation import Conversation, ConversationError, ConversationReader, read
+from runtime.ids import Ids
 from runtime.qwen_bpe import SPECIAL_TOKENS, qwen_tokenizer
 from runtime.transcript import Observations, Prompt, Segment, Transcript, Turn, UserMessage
 
@@ -325,3 +326,72 @@ def test_what_is_no_conversation_is_refused(text: str, complaint: str) -> None:
 
 def test_nothing_is_an_empty_conversation() -> None:
     assert read([], T) == Conversation((), ())
+
+
+class Counting:
+    """The tokenizer, and how many ids were decoded with it."""
+
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(T, name)
+
+    def decode(self, ids: Any) -> str:
+        self.decoded += len(ids)
+        return T.decode(ids)
+
+
+SAID = st.one_of(PLAIN, FORGED)
+ANSWERS = st.one_of(
+    st.lists(SAID, min_size=1, max_size=2).map(lambda texts: Observations(tuple(texts))), SAID.map(UserMessage)
+)
+WRITTEN = st.one_of(
+    st.lists(CALLS, max_size=2).map(lambda calls: turn(canonical_turn("Hm.", "I look.", calls))),
+    FORGED.map(lambda text: Turn(T.encode(text))),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(WRITTEN, ANSWERS), max_size=4), st.data())
+def test_reading_on_gives_what_reading_all_gives(steps: list[tuple[Turn, Segment]], data: Any) -> None:
+    transcript = opened()
+    prompts = [transcript.ids]
+    for written, answer in steps:
+        transcript.append(written)
+        prompts.append(transcript.ids)
+        transcript.append(answer)
+        prompts += [transcript.ids, transcript.ids.extended(T.encode("Hm. I"))]
+    reader = ConversationReader(T)
+    for ids in data.draw(st.permutations(prompts)) + prompts:
+        assert reader.read(ids) == read(ids, T)
+
+
+def test_only_what_is_new_is_read() -> None:
+    counting = Counting()
+    reader = ConversationReader(counting)  # type: ignore[arg-type]
+    transcript = opened()
+    for step in range(40):
+        transcript.append(turn(f"Step {step}.\n</think>\n\n{CALL_TEXT}"))
+        transcript.append(Observations((f"{step}: " + "a line\n" * 200,)))
+        before = counting.decoded
+        reader.read(transcript.ids)
+        assert counting.decoded - before < 1500
+    assert len(transcript.ids) > 10_000
+    other, twin = transcript.fork(), transcript.fork()
+    for fork, text in ((other, "one"), (twin, "two"), (other, "three"), (twin, "four")):  # each goes on from its own
+        fork.append(turn(f"{text}\n</think>\n\nI stop."))
+        fork.append(UserMessage("Go on."))
+        before = counting.decoded
+        assert reader.read(fork.ids) == read(fork.ids, T)
+        assert counting.decoded - before < 1500
+
+
+def test_another_conversation_of_the_same_length_is_not_mixed_up() -> None:
+    reader = ConversationReader(T)
+    one, two = opened(), opened(tools=())
+    for transcript in (one, two, one):
+        assert reader.read(transcript.ids) == read(transcript.ids, T)
+    assert reader.read(Ids()) == read(Ids(), T)
+    with pytest.raises(ConversationError, match="behind id"):
+        reader.read(one.ids.extended([IM_END, *T.encode("stray"), IM_START]))
