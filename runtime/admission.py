@@ -35,6 +35,7 @@ class Need:
 
     tokens: int
     states: int = 0
+    slots: int = 1  # of a server that keeps one prefix in each
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,13 @@ class Waiting:
     live: int  # trajectories that are in
     needed: int  # tokens
     held: int  # tokens that the live ones have reserved
-    capacity: int  # tokens in the pool; 0 where only the states are bounded
+    capacity: int  # tokens in the pool; 0 where it isn't bounded
+    slots: int | None = None  # prefixes that the server keeps, where all of them are taken
 
     def __str__(self) -> str:
         place = "next in line" if self.position == 1 else f"number {self.position} in line"
+        if self.slots is not None:
+            return f"waiting for one of the {self.slots} slots of the model server's cache, {place}"
         runs = "1 live run holds" if self.live == 1 else f"{self.live} live runs hold"
         return (
             f"waiting for {self.needed} tokens of room in the model server's cache, {place}: "
@@ -89,7 +93,7 @@ class Admission:
     """Admits trajectories to one server. For one event loop; `register` makes it one line for several processes."""
 
     def __init__(self, pools: Pools, rules: CacheRules | None = None, register: Register | None = None) -> None:
-        self._tokens, self._states = pools.kv_tokens, pools.states
+        self._tokens, self._states, self._slots = pools.kv_tokens, pools.states, pools.slots
         self._states_each = STATES_EACH[rules.strategy] if rules else 0
         self._register: Register = register if register and self.bounded else LocalRegister()
         self._changed = asyncio.Event()
@@ -97,7 +101,8 @@ class Admission:
     @property
     def bounded(self) -> bool:
         """Whether the server's pools are known. Where they aren't, nobody waits."""
-        return self._tokens is not None or (self._states is not None and self._states_each > 0)
+        states = self._states is not None and self._states_each > 0
+        return states or self._tokens is not None or self._slots is not None
 
     @asynccontextmanager
     async def enter(self, tokens: int, on_wait: Callable[[Waiting], None] | None = None) -> AsyncIterator[Place]:
@@ -138,12 +143,15 @@ class Admission:
             pass
 
     def _may(self, number: int, tickets: list[Ticket]) -> bool:
-        return may_enter(number, tickets, self._tokens, self._states if self._states_each else None)
+        states = self._states if self._states_each else None
+        return may_enter(number, tickets, self._tokens, states, self._slots)
 
     def _told(self, number: int, need: Need, tickets: list[Ticket]) -> Waiting:
         live = [ticket for ticket in tickets if ticket.live]
         position = sum(not ticket.live and ticket.number <= number for ticket in tickets)
-        return Waiting(position, len(live), need.tokens, _sum(live).tokens, self._tokens or 0)
+        held = _sum(live)
+        full = self._slots if self._slots is not None and held.slots >= self._slots else None
+        return Waiting(position, len(live), need.tokens, held.tokens, self._tokens or 0, full)
 
 
 class Place:
@@ -165,7 +173,9 @@ class Place:
             self._register.change(self._number, self._need)
 
 
-def may_enter(number: int, tickets: Iterable[Ticket], tokens: int | None, states: int | None) -> bool:
+def may_enter(
+    number: int, tickets: Iterable[Ticket], tokens: int | None, states: int | None, slots: int | None = None
+) -> bool:
     """Whether a waiting ticket is the first in line and fits beside the live ones. None: no bound."""
     waiting = [ticket for ticket in tickets if not ticket.live]
     live = [ticket for ticket in tickets if ticket.live]
@@ -176,12 +186,13 @@ def may_enter(number: int, tickets: Iterable[Ticket], tokens: int | None, states
     return not live or (
         (tokens is None or held.tokens + first.need.tokens <= tokens)
         and (states is None or held.states + first.need.states <= states)
+        and (slots is None or held.slots + first.need.slots <= slots)
     )
 
 
 def _sum(tickets: Iterable[Ticket]) -> Need:
     needs = [ticket.need for ticket in tickets]
-    return Need(sum(need.tokens for need in needs), sum(need.states for need in needs))
+    return Need(*(sum(getattr(need, pool) for need in needs) for pool in ("tokens", "states", "slots")))
 
 
 class LocalRegister:

@@ -105,6 +105,7 @@ class Pools:
     kv_tokens: int | None = None  # tokens that fit into the key-value pool
     states: int | None = None  # recurrent states that fit into theirs
     requests: int | None = None  # most requests that run at once
+    slots: int | None = None  # prefixes that it keeps, one each, where it keeps no more than that
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,8 @@ def _vllm_rules(cache: Mapping[str, str]) -> CacheRules | None:
 
 
 async def _read_llamacpp(server: Server, models: dict[str, Any] | None) -> Found | None:
+    """Each slot keeps one prefix. Whether the slots share one cache isn't said; they do as we start it, so the cache is
+    taken to hold what one slot may have."""
     from runtime.models.llamacpp import LLAMACPP_FEATURES
 
     props = await server.get("/props")
@@ -268,7 +270,7 @@ async def _read_llamacpp(server: Server, models: dict[str, Any] | None) -> Found
         "llamacpp",
         build if isinstance(build, str) else None,
         LLAMACPP_FEATURES,
-        Pools(requests=slots or None),
+        Pools(kv_tokens=length or None, requests=slots or None, slots=slots or None),
         notes=notes,
     )
     name = first_name(props.get("model_alias"), card_of(models).get("id"), props.get("model_path"))

@@ -89,7 +89,7 @@ def _together(found: Found, url: str, count: int) -> Found:
     facts = replace(
         found.facts,
         features=found.facts.features - _NOT_PASSED_ON,
-        pools=Pools(*(_times(size, count) for size in (pools.kv_tokens, pools.states, pools.requests))),
+        pools=Pools(*(_times(size, count) for size in (pools.kv_tokens, pools.states, pools.requests, pools.slots))),
         notes=(*found.facts.notes, note),
     )
     return replace(found, facts=facts, worker=url)

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ from runtime.admission import (
     may_enter,
 )
 from runtime.admission_ledger import FileRegister
+from runtime.models import connect
 from runtime.models.base import Pools
+from runtime.models.scripted import Dialect, ScriptedServer
 from runtime.prefix import CacheRules, Strategy
 
 URL = "http://127.0.0.1:30000"
@@ -169,7 +172,9 @@ HOLDER = """
 import asyncio, sys
 from pathlib import Path
 from runtime.admission import admission_for
+from runtime.models import connect
 from runtime.models.base import Pools
+from runtime.models.scripted import Dialect, ScriptedServer
 
 async def main(folder, server, tokens):
     admission = admission_for(Pools(kv_tokens=100), server=server, folder=Path(folder))
@@ -256,3 +261,42 @@ def test_a_ticket_names_its_owner(tmp_path: Path) -> None:
     assert FileRegister(tmp_path, URL).tickets() == [Ticket(number, Need(7, 2), live=True)]
     register.leave(number)
     assert register.tickets() == []
+
+
+# -- servers that keep one prefix in each slot ----------------------------------------------------------------------
+
+
+async def test_runs_on_llamacpp_wait_for_a_slot() -> None:
+    """What is read of a llama.cpp server bounds the runs on it: by its slots, and by its tokens."""
+    script = {"turns": [{"text": "one"}], "context_length": 4096}
+    async with ScriptedServer(script, dialect=Dialect.LLAMACPP) as server:
+        model = await connect(server.url)
+        await model.close()
+    assert (model.facts.pools.kv_tokens, model.facts.pools.slots) == (4096, 4)
+    admission = admission_for(model.facts.pools, model.facts.cache)
+    assert admission.bounded
+    told: list[str] = []
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(admission.enter(100))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), admission.enter(100, lambda waiting: told.append(str(waiting))):
+                pass
+    assert told == ["waiting for one of the 4 slots of the model server's cache, next in line"]
+    told.clear()
+    async with admission.enter(4000):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), admission.enter(100, lambda waiting: told.append(str(waiting))):
+                pass
+    assert "1 live run holds 4000 of 4096" in told[0]
+
+
+async def test_slots_bound_the_runs_of_all_processes(tmp_path: Path) -> None:
+    pools = Pools(slots=1)
+    first, second = (admission_for(pools, server=URL, folder=tmp_path) for _ in range(2))
+    async with first.enter(1):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), second.enter(1):
+                pass
+    async with second.enter(1):
+        pass

@@ -171,7 +171,7 @@ async def test_a_vllm_that_fails_to_write() -> None:
 async def test_what_llamacpp_says_of_itself() -> None:
     async with ScriptedServer(SCRIPT, dialect=Dialect.LLAMACPP) as server, reached(server.url) as model:
         features = frozenset({Feature.EXACT_IDS, Feature.CACHED_TOKENS})
-        assert model.facts == HostFacts("llamacpp", "b1-scripted", features, Pools(requests=4))
+        assert model.facts == HostFacts("llamacpp", "b1-scripted", features, Pools(4096, requests=4, slots=4))
 
 
 async def test_a_server_that_still_loads() -> None:
