@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 
+from runtime.models.base import ModelRefused
 from runtime.models.http_wire import (
     Body,
     ChunkedBody,
@@ -65,7 +66,10 @@ class Transport(Protocol):
     async def send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Response:
-        """`headers` come on top of the transport's own. Raises a `TransportError`."""
+        """`headers` come on top of the transport's own. Raises a `TransportError`.
+
+        A GET whose connection is lost is sent once more. A POST isn't: the server may be working on it already.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -74,19 +78,30 @@ class Transport(Protocol):
 def open_transport(url: str, *, idle_timeout: float, api_key: str | None = None) -> Transport:
     """A way to the server at `url` (http or https). `idle_timeout` is the longest silence in seconds.
 
-    Raises ValueError for what is no such URL.
+    Raises ValueError for what is no such URL, `ModelRefused` for a key that can't be sent.
     """
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("a URL has neither blanks nor letters beyond ASCII")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{url!r} is no http:// or https:// URL of a server")
     headers = {"content-type": "application/json", "accept-encoding": "identity"}
-    if api_key:
-        headers["authorization"] = f"Bearer {api_key}"
+    if api_key and (key := api_key.strip()):
+        headers["authorization"] = f"Bearer {_sendable(key)}"
     if _has_proxy(parts.scheme, parts.hostname):
         from runtime.models.http_proxied import ProxiedTransport
 
         return ProxiedTransport(url, headers, connect_timeout=CONNECT_SECONDS, idle_timeout=idle_timeout)
     return DirectTransport(parts, headers, idle_timeout=idle_timeout)
+
+
+def _sendable(key: str) -> str:
+    if not key.isascii() or not key.isprintable():
+        raise ModelRefused(
+            "The API key in the environment has a line end, a control character or a letter beyond ASCII in it, which "
+            "no key has. Set it anew."
+        )
+    return key
 
 
 def _has_proxy(scheme: str, host: str) -> bool:
@@ -126,12 +141,14 @@ class DirectTransport:
         request = (head.encode("latin-1"), body)
         while self._kept:
             connection = self._kept.pop()
-            if not connection.usable:
+            if not connection.usable or connection.has_something():
                 connection.abort()
                 continue
             try:
                 return await self._exchange(connection, request)
             except ConnectError:
+                if method != "GET":
+                    raise
                 break  # a server may end what is idle at any time; a new connection tells whether it is there
         return await self._exchange(await self._connect(), request)
 
@@ -148,7 +165,7 @@ class DirectTransport:
                 )
         except TimeoutError as error:
             raise ConnectError(f"no connection within {CONNECT_SECONDS:g} s") from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # of names that no resolver takes
             raise ConnectError(str(error)) from error
         return connection
 

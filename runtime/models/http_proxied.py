@@ -27,11 +27,13 @@ class ProxiedTransport:
     async def send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> _ProxiedResponse:
-        request = self._client.build_request(method, self._url + path, content=body, headers=headers)
         try:
+            request = self._client.build_request(method, self._url + path, content=body, headers=headers)
             return _ProxiedResponse(await self._client.send(request, stream=True))
         except httpx2.TransportError as error:
             raise _translated(error, ConnectError) from error
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise ConnectError(str(error)) from error
 
     async def close(self) -> None:
         await self._client.aclose()

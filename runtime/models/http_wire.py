@@ -6,6 +6,7 @@ Only `http_client` uses it. What is left out: choosing a connection, requests, a
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
@@ -52,6 +53,13 @@ class Connection(asyncio.Protocol):
     def usable(self) -> bool:
         """Another request may be sent: it is open, and nothing came that nobody asked for."""
         return not (self._ended or self._unread or self._transport is None or self._transport.is_closing())
+
+    def has_something(self) -> bool:
+        """Bytes or the end wait to be read, which the loop may not have noticed yet."""
+        assert self._transport is not None
+        waiting = select.poll()
+        waiting.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

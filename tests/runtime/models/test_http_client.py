@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -15,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.models.base import ModelError, Sampling
+from runtime.models.base import ModelError, ModelRefused, Sampling
 from runtime.models.connect import connect
 from runtime.models.http_client import Transport, open_transport
 from runtime.models.http_wire import ChunkedBody, ConnectError, IdleError, TransportError
@@ -172,6 +175,81 @@ async def test_a_connection_is_used_again_only_where_it_can_be(first: bytes, kee
     assert len({connection for connection, _ in asked}) == connections
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_only_what_changes_nothing_is_sent_again(method: str) -> None:
+    """A server that took the second request and lost the connection may be working on it."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while len(asked) != 1 or asked[0] == b"lost":
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(OK)
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        asked[0] = b"lost"
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    transport = open_transport(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", idle_timeout=5)
+    await get(transport)
+    if method == "GET":
+        assert await get(transport) == (200, b"ok")
+    else:
+        with pytest.raises(ConnectError):
+            await transport.send("POST", "/generate")
+    assert len(asked) == (3 if method == "GET" else 2)
+    await transport.close()
+    server.close()
+
+
+async def test_a_connection_that_ended_while_the_loop_was_busy_is_not_used() -> None:
+    ended = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(OK)
+                ended.wait(5)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve, args=(listening,))
+        server.start()
+        transport = open_transport(f"http://127.0.0.1:{listening.getsockname()[1]}", idle_timeout=5)
+        await get(transport)
+        ended.set()
+        time.sleep(0.1)  # the loop must not notice
+        response = await transport.send("POST", "/x")
+        assert await response.read() == b"ok"
+        await response.close()
+        await transport.close()
+        server.join()
+
+
+@pytest.mark.parametrize("key", ["sk-a\nx: y", "sk-a\rb", "schlüssel", "sk-\x00"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(ModelRefused, match="The API key in the environment") as raised:
+        open_transport("http://127.0.0.1:1", idle_timeout=1, api_key=key)
+    assert key not in str(raised.value)
+
+
+async def test_blanks_around_a_key_are_not_sent() -> None:
+    async with serving(OK) as (transport, asked):
+        url = f"http://127.0.0.1:{transport._port}"  # type: ignore[attr-defined]
+        other = open_transport(url, idle_timeout=5, api_key=" key\n")
+        await get(other)
+        await other.close()
+    ((_, head),) = asked
+    assert b"authorization: Bearer key\r\n" in head
+
+
+@pytest.mark.parametrize("host", [".", "a" * 64, "a..b"])
+async def test_names_that_no_resolver_takes(host: str) -> None:
+    transport = open_transport(f"http://{host}:1", idle_timeout=1)
+    with pytest.raises(ConnectError):
+        await transport.send("GET", "/")
+
+
 async def test_an_answer_that_is_not_read_to_its_end_costs_its_connection() -> None:
     async with ScriptedServer([{"text": "one two three"}]) as server:
         transport = open_transport(server.url, idle_timeout=5)
@@ -208,7 +286,19 @@ async def test_a_slow_reader_makes_the_server_wait() -> None:
     server.close()
 
 
-@pytest.mark.parametrize("url", ["ftp://host", "http://", "host:1", "http://host:port"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host",
+        "http://",
+        "host:1",
+        "http://host:port",
+        "http://host:99999",
+        "http://hö",
+        "http://a b",
+        "http://a\n",
+    ],
+)
 def test_what_is_no_url(url: str) -> None:
     with pytest.raises(ValueError):
         open_transport(url, idle_timeout=1)
