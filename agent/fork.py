@@ -1,6 +1,7 @@
 """Several conversations from one: attempts that begin with the same prefix and cost its server one prefill.
 
-A fork shares the storage of what is there; only when it grows are its ids copied, at four bytes each, while their
+The server computes the prefix before any of them asks, because attempts that start together would each compute it. A
+fork shares the storage of what is there; only when it grows are its ids copied, at four bytes each, while their
 text for requests stays shared. Left out: forks of the sandbox, and choosing among attempts.
 """
 

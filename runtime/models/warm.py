@@ -7,21 +7,16 @@ that it computed (`runtime.prefix`), and the last token of a prompt is never tak
 therefore sends all but the last token and lets one be written: the state is then kept right before that last token,
 or on the last grid point before it, and each attempt computes one token, or fewer than a grid's width.
 
-Left out: prefixes that were evicted since, which is only seen in what a host reports.
+Left out: who goes on from there (`agent.fork`), and prefixes that were evicted since, which is only seen in what a host
+reports.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from runtime.ids import Ids
-from runtime.models.base import NO_OPTIONS, Feature, Model, ModelError, RequestOptions, Sampling, Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
+from runtime.models.base import NO_OPTIONS, Feature, Model, RequestOptions, Sampling, Usage
 
 _ONE_TOKEN: Final = Sampling(max_new_tokens=1)
 
@@ -39,29 +34,3 @@ async def warm(model: Model, ids: Ids, *, request_id: str, options: RequestOptio
     async for chunk in model.stream(Ids(ids[:-1]), _ONE_TOKEN, request_id=request_id, options=plain):
         usage = chunk.usage if chunk.usage.prompt_tokens else usage
     return usage
-
-
-class Warmed:
-    """Each prefix is computed once, however many ask for it at the same time; the others wait until it is there."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._locks: defaultdict[Hashable, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._done: set[Hashable] = set()
-
-    async def ready(self, ids: Ids, *, request_id: str, options: RequestOptions = NO_OPTIONS) -> Usage | None:
-        """Return when a request for `ids` will find them. The usage, for the one caller whose call computed them.
-
-        A host that fails here isn't an error: whoever comes next tries again, and the attempts have retries of
-        their own. Attempts with different routing keys may be served by different replicas, so each key is warmed.
-        """
-        key = (blake2b(ids.json(), digest_size=16).digest(), options.routing_key, options.images)
-        async with self._locks[key]:
-            if key in self._done:
-                return None
-            try:
-                usage = await warm(self._model, ids, request_id=request_id, options=options)
-            except ModelError:
-                return None
-            self._done.add(key)
-            return usage
