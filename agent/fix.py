@@ -206,13 +206,17 @@ class _Run:
         try:
             _check_tokenizer(self.log, host, self.request.model)
             place = await self._machine(settings)
-            async with hosts.room(host, self.request.model, self.log, self._progress) as room:
-                sandbox = await place.open()
-                try:
-                    ended, tree = await self._run_loop(host, sandbox, room)
-                finally:
-                    await sandbox.close()
-                    place.clear()
+            line = hosts.room(host, self.request.model, self.log, self._progress, self.request.limits)
+            try:
+                async with line as room:
+                    sandbox = await place.open()
+                    try:
+                        ended, tree = await self._run_loop(host, sandbox, room)
+                    finally:
+                        await sandbox.close()
+                        place.clear()
+            except LoopEnded as late:  # in the wait for room
+                ended, tree = late, self._replayed(host).tree
         finally:
             await host.model.close()
         self.log.append(EventType.LOOP_ENDED, end=ended.end, message=str(ended), tree=tree)
@@ -246,15 +250,10 @@ class _Run:
         self.log.append(EventType.PROGRESS, text=text)
 
     async def _run_loop(self, host: Host, sandbox: Sandbox, room: Place) -> tuple[LoopEnded, str]:
-        from runtime.transcript import TranscriptError
         from tools.base import ToolContext
 
         tools = opening.tools_for(self.log, host.model)
-        session = Session(self.log, host.model.tokenizer, self.request.limits, self.base.tree, thinking=host.thinking)
-        try:
-            session.replay()
-        except TranscriptError as error:
-            raise RunProblem(Outcome.MODEL, f"the log of run {self.folder.id} can't be gone on with: {error}") from None
+        session = self._replayed(host)
         worktree = Worktree(sandbox, self.folder.repository, self.base)
         await worktree.fill()
         if session.tree != self.base.tree:
@@ -274,6 +273,17 @@ class _Run:
         agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options, shelf, room.grow)
         ended = await loop.run(agent, session)
         return ended, await self._last_tree(worktree, session, ended)
+
+    def _replayed(self, host: Host) -> Session:
+        """The session as the log left it. Raises RunProblem."""
+        from runtime.transcript import TranscriptError
+
+        session = Session(self.log, host.model.tokenizer, self.request.limits, self.base.tree, thinking=host.thinking)
+        try:
+            session.replay()
+        except TranscriptError as error:
+            raise RunProblem(Outcome.MODEL, f"the log of run {self.folder.id} can't be gone on with: {error}") from None
+        return session
 
     async def _last_tree(self, worktree: Worktree, session: Session, ended: LoopEnded) -> str:
         """The tree that the loop left: a call that a limit cut off may have changed something too."""

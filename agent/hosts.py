@@ -6,13 +6,15 @@ the same way even where the presets have changed since. Left out: the requests t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.ends import Outcome, RunProblem
+from agent.ends import End, LoopEnded, Outcome, RunProblem
 from agent.events import EventLog, EventType
+from agent.limits import Limits
 from agent.request import FixRequest, Generation
 from runtime.models.base import Feature, RequestOptions, Sampling
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 INSTRUCT = "instruct"  # the preset that doesn't think
 _FAMILY = "Qwen3.6-35B-A3B"
+NO_LIMITS = Limits(seconds=float("inf"))
 _EXPECTED_TOKENS = 65_536  # of the last prompt of a run, to be admitted by; one that grows beyond takes more
 
 
@@ -63,11 +66,13 @@ async def reach(request: FixRequest, log: EventLog) -> Host:
 
 
 @asynccontextmanager
-async def room(host: Host, target: str, log: EventLog, on_wait: Callable[[str], None]) -> AsyncIterator[Place]:
+async def room(
+    host: Host, target: str, log: EventLog, on_wait: Callable[[str], None], limits: Limits = NO_LIMITS
+) -> AsyncIterator[Place]:
     """Room for the run in the memory of its server, waited for behind the runs that came before.
 
-    `on_wait` is told what is waited for, and once where the server's memory isn't known. Raises OSError when the
-    folder of runs can't be written.
+    `on_wait` is told what is waited for, and once where the server's memory isn't known. Raises LoopEnded when what
+    is left of the run's time passes in the wait, OSError when the folder of runs can't be written.
     """
     from agent.runs import home
     from runtime.admission import admission_for
@@ -80,8 +85,24 @@ async def room(host: Host, target: str, log: EventLog, on_wait: Callable[[str], 
     if address and not admission.bounded:
         on_wait("the server doesn't say how much its cache holds, so this run isn't held back for others on it")
     needed = min(needed, host.model.context_length)
-    async with admission.enter(needed, on_wait=lambda waiting: on_wait(str(waiting))) as place:
+    async with AsyncExitStack() as stack:
+        entering = admission.enter(needed, on_wait=lambda waiting: on_wait(str(waiting)))
+        try:
+            async with asyncio.timeout(limits.seconds - _seconds_spent(log)):
+                place = await stack.enter_async_context(entering)
+        except TimeoutError:
+            raise LoopEnded(
+                End.TIME,
+                "the time limit came while the run waited for room in the model server's cache; --timeout allows no "
+                "more. Runs that were stopped with Ctrl-Z hold their room too",
+            ) from None
         yield place
+
+
+def _seconds_spent(log: EventLog) -> float:
+    """By the parts of the run before this one."""
+    told = (event.data.get("spent") for event in reversed(log.events))
+    return next((float(spent) for spent in told if isinstance(spent, int | float)), 0.0)
 
 
 def sampling_for(wish: Generation, name: str) -> Sampling:

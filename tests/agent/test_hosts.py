@@ -109,6 +109,29 @@ async def test_a_run_waits_for_room_on_its_server_and_is_told(tmp_path: Path, mo
     second.close()
 
 
+async def test_the_time_limit_holds_in_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATCHWRIGHT_HOME", str(tmp_path))
+    small = Host(Bare(pools=Pools(kv_tokens=100_000)), Sampling(), RequestOptions(), True)  # type: ignore[arg-type]
+    first, second = log_in(tmp_path, "first"), log_in(tmp_path, "second")
+    second.append(EventType.OBSERVED, spent=99.8)  # by an earlier part of the run
+    told: list[str] = []
+    async with room(small, "http://gpu:1", first, told.append):
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(LoopEnded, match="time limit came while the run waited for room") as caught:
+            async with room(small, "http://gpu:1", second, told.append, Limits(seconds=100.0)):
+                pass
+        assert caught.value.end is End.TIME
+        assert asyncio.get_running_loop().time() - started < 20
+        with pytest.raises(LoopEnded):  # nothing was left in the line
+            async with room(small, "http://gpu:1", second, told.append, Limits(seconds=100.0)):
+                pass
+    async with room(small, "http://gpu:1", second, told.append, Limits(seconds=100.0)):
+        pass
+    assert [text.partition(":")[0].endswith("next in line") for text in told] == [True, True]
+    first.close()
+    second.close()
+
+
 def test_calls_are_constrained_on_request_where_the_host_can() -> None:
     specs = [{"type": "function", "function": {"name": "bash"}}]
     for features, wanted, expected in (

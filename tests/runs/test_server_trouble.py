@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from runtime.admission import Need
+from runtime.admission_ledger import FileRegister
 from runtime.qwen_bpe import qwen_tokenizer
 from tests.runs.harness import FIX, Finished, Place, fixing_turns
 
@@ -261,3 +263,20 @@ def test_a_server_that_reads_otherwise_gets_messages_and_the_run_still_ends(
     assert ids_anyway.code == 3
     (row,) = [line for line in ids_anyway.out.splitlines() if line.startswith(f"{what} ")]
     assert "differs" in row
+
+
+def test_the_time_limit_ends_the_wait_for_room_and_resume_goes_on(tmp_path: Path, place: Place) -> None:
+    script = {"turns": fixing_turns(), "pool_tokens": 100_000, "context_length": 90_000}
+    with running(tmp_path, script) as server:
+        others = FileRegister(place.folder / "home" / "servers", server.url)
+        number = others.join(Need(60_000))
+        assert others.enter(number, lambda _: True) is None
+        done = place.fix(server.url, "--timeout", "4")
+        assert done.code == 5, done.err
+        assert done.of_type("loop_ended")[0]["end"] == "time limit"
+        assert "waited for room" in done.of_type("run_ended")[0]["message"]
+        assert done.of_type("turn") == []
+        others.leave(number)
+        again = place.agent("resume", place.run_folder.name, "--timeout", "600")
+        assert again.code == 0, again.err
+        assert FIX in place.patch()
