@@ -257,7 +257,7 @@ def _vllm_rules(cache: Mapping[str, str]) -> CacheRules | None:
 async def _read_llamacpp(server: Server, models: dict[str, Any] | None) -> Found | None:
     """Each slot keeps one prefix. Whether the slots share one cache isn't said; they do as we start it, so the cache is
     taken to hold what one slot may have."""
-    from runtime.models.llamacpp import LLAMACPP_FEATURES
+    from runtime.models.llamacpp import LLAMACPP_FEATURES, identity_of
 
     props = await server.get("/props")
     settings = (props or {}).get("default_generation_settings")
@@ -274,7 +274,7 @@ async def _read_llamacpp(server: Server, models: dict[str, Any] | None) -> Found
         notes=notes,
     )
     name = first_name(props.get("model_alias"), card_of(models).get("id"), props.get("model_path"))
-    return Found(Kind.LLAMACPP, name or server.url, length or QWEN36_CONTEXT, facts)
+    return Found(Kind.LLAMACPP, name or server.url, length or QWEN36_CONTEXT, facts, identity_of(props))
 
 
 _READERS: Final[Mapping[Kind, Callable[[Server, dict[str, Any] | None], Coroutine[Any, Any, Found | None]]]] = {

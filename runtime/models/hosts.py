@@ -182,7 +182,7 @@ def _token_model(found: Found, url: str, wish: Wish) -> Model:
     if found.kind is Kind.LLAMACPP:
         from runtime.models.llamacpp import LlamaCppModel
 
-        return LlamaCppModel(url, wish.tokenizer, **common)
+        return LlamaCppModel(url, wish.tokenizer, identity=found.identity, **common)
     from runtime.models.sglang import SGLangModel
 
     return SGLangModel(

@@ -17,6 +17,7 @@ from runtime.models.base import (
     FinishReason,
     Model,
     ModelBusy,
+    ModelChanged,
     ModelFailed,
     ModelRefused,
     ModelUnreachable,
@@ -262,3 +263,19 @@ async def test_vllm_that_returns_no_ids_gets_messages() -> None:
         assert "It doesn't return token ids" in model.facts.notes[0]
         assert (await ask(model, prompt()))[0][-1] == END
         assert server.requests[-1].path == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("other", ["/other.gguf", "/served.gguf"])
+async def test_another_file_behind_llamacpp_is_noticed_after_a_cut(other: str) -> None:
+    info = {"model_path": "/served.gguf"}
+    turn = {"text": TURN, "faults": [{"kind": "cut", "tokens": 2}]}
+    async with served(Dialect.LLAMACPP, turn, info=info) as (server, model):
+        with pytest.raises(StreamCut):
+            await ask(model, prompt())
+        server.info["model_path"] = other
+        if other == "/served.gguf":
+            assert (await ask(model, prompt()))[0] == IDS
+            return
+        for _ in range(2):
+            with pytest.raises(ModelChanged, match=r"serves served \(/other.gguf"):
+                await ask(model, prompt())
