@@ -47,6 +47,7 @@ class FixResult:
 
 async def fix(request: FixRequest, listeners: tuple[Listener, ...] = ()) -> FixResult:
     """Solve one issue. Raises RunProblem when nothing could be started; every later end is a result."""
+    hosts.refuse_secrets(request.model)
     repository = await repositories.resolve(request.repository)
     if request.delivery.branch:
         await deliver.check_branch(repository.folder, request.delivery.branch)
@@ -93,6 +94,11 @@ async def resume(
     data = started.data
     resumed = log.last(EventType.RUN_RESUMED)
     request = change(FixRequest.from_json((resumed or started).data["request"]))
+    try:
+        hosts.refuse_secrets(request.model)
+    except InputProblem:
+        log.close()
+        raise
     ended = log.last(EventType.RUN_ENDED)
     if ended and not _can_go_on(Outcome(ended.data["outcome"]), request, (resumed or started).data["request"]):
         log.close()

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from agent.ends import End, LoopEnded, Outcome, RunProblem
+from agent.ends import End, InputProblem, LoopEnded, Outcome, RunProblem
 from agent.events import EventLog, EventType
 from agent.limits import Limits
 from agent.request import FixRequest, Generation
@@ -43,6 +43,17 @@ class Host:
         if wanted and Feature.CONSTRAINED in self.model.facts.features:
             return replace(self.options, constrain_to=tuple(specs))
         return self.options
+
+
+def refuse_secrets(target: str) -> None:
+    """Raises InputProblem for an address with a login or a query, before it is written into the log."""
+    from runtime.models import target as targets
+    from runtime.models.base import ModelError
+
+    try:
+        targets.refuse_secrets(target)
+    except ModelError as error:
+        raise InputProblem(str(error)) from None
 
 
 async def reach(request: FixRequest, log: EventLog) -> Host:

@@ -102,6 +102,13 @@ def shown(text: str) -> str:
     return f"{before[:200]}{mark}{'***' if mark else ''}"
 
 
+def refuse_secrets(text: str) -> None:
+    """Raises `ModelRefused` for a target with a login or a query in its address, which must get into no log."""
+    if _LOGIN.search(text) or ("//" in text and "?" in text):
+        read_target(text)
+        raise ModelRefused(f"{shown(text)} has a login or a query in it: leave it out.")
+
+
 def _server(kind: str, url: str) -> Target:
     url, _, model = url.partition("#")
     return Target(kind, base_url(url), model or None)

@@ -280,3 +280,12 @@ def test_the_time_limit_ends_the_wait_for_room_and_resume_goes_on(tmp_path: Path
         again = place.agent("resume", place.run_folder.name, "--timeout", "600")
         assert again.code == 0, again.err
         assert FIX in place.patch()
+
+
+@pytest.mark.parametrize("url", ["http://user:hunter2@127.0.0.1:9", "chat:http://127.0.0.1:9/?key=hunter2#m"])
+def test_a_secret_in_the_models_address_gets_into_no_log(place: Place, url: str) -> None:
+    done = place.fix(url)
+    assert done.code == 6
+    assert "a key goes into PATCHWRIGHT_API_KEY" in done.err + done.out
+    assert "hunter2" not in done.err + done.out
+    assert not list((place.folder / "home" / "runs").glob("*"))
