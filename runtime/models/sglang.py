@@ -230,9 +230,12 @@ class SGLangModel:
     async def _check_identity(self, expected: Identity) -> None:
         """Raises `ModelChanged` when another model is served now, `ModelUnreachable` when none is."""
         try:
-            response = await self._transport.send("GET", "/model_info")
-            data = await response.read()
-            await response.close()
+            for path in ("/model_info", "/get_model_info"):  # a router passes on the second only
+                response = await self._transport.send("GET", path)
+                data = await response.read()
+                await response.close()
+                if response.status != 404:
+                    break
         except TransportError as error:
             raise self._host.unreachable(error) from error
         self._in_doubt = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from runtime.admission import admission_for
 from runtime.models import connect
-from runtime.models.base import Feature, Pools
+from runtime.models.base import Feature, ModelChanged, Pools
 from runtime.models.chat_host import ChatModel
 from runtime.models.scripted import ScriptedServer
 from runtime.models.scripted_reading import ShiftedTokenizer
@@ -82,4 +83,17 @@ async def test_servers_that_cannot_be_asked_are_told_of(tmp_path: Path) -> None:
         told = "".join(model.facts.notes)
         assert "a router before 2 servers, and none of them can be asked from here" in told
         assert "couldn't be compared" in told
+        await model.close()
+
+
+async def test_another_model_behind_it_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.models.sglang.SILENCE_BEFORE_DOUBT", 0.0)
+    async with behind_a_router(tmp_path, 1) as (url, servers):
+        model = await connect(url)
+        assert encoded("one")[0] in (await ask(model, prompt()))[0]
+        servers[0].info["served_model_name"] = "other"
+        await asyncio.sleep(0.01)
+        monkeypatch.setattr("runtime.models.http_client.DirectTransport.resting", False)
+        with pytest.raises(ModelChanged, match=r"serves other .* it was scripted"):
+            await ask(model, prompt())
         await model.close()
