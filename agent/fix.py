@@ -248,7 +248,14 @@ class _Run:
                 "the repository's .patchwright.toml asks to build an image, which runs its code with network: "
                 "allow it with --allow-build, or name a finished image with --image"
             )
-        place = await machine.prepare(self.request.sandbox, self.request.image, settings, self.folder, self._progress)
+        place = await machine.prepare(
+            self.request.sandbox,
+            self.request.image,
+            settings,
+            self.folder,
+            self._progress,
+            may_build=bool(self.source or self.request.allow_build),
+        )
         self.log.append(EventType.SANDBOX_OPENED, kind=place.kind, image=place.image, workdir=place.workdir)
         return place
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import shutil
 import tarfile
 import tempfile
@@ -75,9 +74,12 @@ async def clear_away() -> None:
 
 
 async def prepare(
-    kind: str, image: str | None, config: RepositoryConfig, run: RunFolder, progress: Progress
+    kind: str, image: str | None, config: RepositoryConfig, run: RunFolder, progress: Progress, *, may_build: bool
 ) -> Machine:
-    """Choose the sandbox and make its image ready, building what is missing. Raises SandboxError."""
+    """Choose the sandbox and make its image ready, building what is missing. Raises SandboxError.
+
+    `may_build`: whether what the repository asks for may be built, which runs its code with network.
+    """
     from sandbox.choose import choose
     from sandbox.images import ImageConfig, environment_for
 
@@ -94,17 +96,10 @@ async def prepare(
             image=image,
             config=wanted,
             workdir=said.workdir if "workdir" in said.model_fields_set else None,
-            may_build=_may_build(run),
+            may_build=may_build,
             progress=progress,
         )
     return Machine(chosen, made.image, made.workdir, run)
-
-
-def _may_build(run: RunFolder) -> bool:
-    """Whether what the repository asks for may be built: its user's own folder, or allowed by name."""
-    with run.events.open(encoding="utf-8") as file:
-        started = json.loads(file.readline())["data"]
-    return bool(started["repository"]["folder"] or started["request"]["allow_build"])
 
 
 async def unpack_base(bare: Path, folder: Path) -> None:

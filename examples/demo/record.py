@@ -62,7 +62,7 @@ async def record(kind: str) -> Recording:
         prepare(source)
         run.path.mkdir()
         base = await checkout.take_base(run.repository, str(source), None)
-        place = await machine.prepare(kind, None, RepositoryConfig(), run, print)
+        place = await machine.prepare(kind, None, RepositoryConfig(), run, print, may_build=True)
         sandbox = await place.open()
         try:
             worktree = Worktree(sandbox, run.repository, base)

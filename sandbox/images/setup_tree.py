@@ -23,7 +23,7 @@ from sandbox import seccomp
 from sandbox.base import ImageProblem
 from sandbox.images.build_settings import CA_IN_IMAGE, BuildSettings, build_settings, serving_wheels
 from sandbox.images.bwrap import ensure_bwrap
-from sandbox.images.cache import images_dir, locked, remove_tree, unfinished
+from sandbox.images.cache import cache_dir, images_dir, locked, remove_tree, unfinished
 from sandbox.images.detect.base import SETUP_VERSION, SYSTEM_PATH, Setup, Step
 from sandbox.images.detect.tree import Tree
 from sandbox.images.dockerfile import advice
@@ -95,7 +95,7 @@ def setup_tree(
 
 def cached_environments() -> list[Path]:
     """The folders that set-ups made, the last used first."""
-    found = [path for path in images_dir().glob("environment-*") if path.is_dir()]
+    found = [path for path in (cache_dir() / "images").glob("environment-*") if path.is_dir()]
     return sorted(found, key=lambda path: -path.stat().st_mtime)
 
 
