@@ -224,7 +224,10 @@ def router_command(workers: Sequence[str], address: Address, programs: Programs 
     """The router before servers at these URLs: a trajectory stays with one, by the routing key in its header."""
     argv = [programs.router_python, "-m", "sglang_router.launch_router", *_at(address)]
     argv += ["--policy", "manual", "--assignment-mode", "min_load", "--request-timeout-secs", "7200"]
-    return Command("router", (*argv, "--worker-urls", *workers), address)
+    # Its metrics have a port of their own, 29000 beside 30000: two routers on one machine must not share it.
+    argv += ["--prometheus-port", str(address.port - 1000 if address.port > 2000 else address.port + 1000)]
+    # `/health` is fine with it before it knows any server.
+    return Command("router", (*argv, "--worker-urls", *workers), address, health="/get_model_info")
 
 
 def _at(address: Address) -> list[str]:
