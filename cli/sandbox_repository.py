@@ -5,7 +5,6 @@ Parses, calls `agent` and `sandbox`, prints. Progress goes to the error stream, 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from dataclasses import dataclass, replace
@@ -35,6 +34,8 @@ class Wanted:
 
 def build_repository(wanted: Wanted) -> int:
     """Returns the exit code: 1 when the tests were asked for and failed. Raises SandboxError or RunProblem."""
+    import asyncio
+
     return asyncio.run(_build(wanted))
 
 

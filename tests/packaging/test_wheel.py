@@ -61,4 +61,4 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     loaded = done.stdout.splitlines()[-1]
-    assert loaded == ("LOADED ['asyncio']" if command[0] == "fix" else "LOADED []")
+    assert loaded == "LOADED []"
