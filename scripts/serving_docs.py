@@ -197,12 +197,8 @@ def _entry(key: str, inner: Any) -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
-    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z/-][A-Za-z0-9 ./_-]*", value)
-    if (
-        plain
-        and value.lower() not in ("yes", "no", "on", "off", "true", "false", "null")
-        and not value.startswith("- ")
-    ):
+    plain = isinstance(value, str) and re.fullmatch(r"-{0,2}[A-Za-z/]([A-Za-z0-9 ./_-]*[A-Za-z0-9./_-])?", value)
+    if plain and value.lower() not in ("yes", "no", "on", "off", "true", "false", "null"):
         return str(value)
     return json.dumps(value)
 

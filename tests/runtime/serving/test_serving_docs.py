@@ -59,7 +59,8 @@ PLAIN = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
+@example(value={"a": "-", "b": ["-", "--x", "- y", "x "]})
 @example(value={"on": {"no": "yes"}, "null": [[], {}, [[1]], {"y": None}]})
 @given(value=st.dictionaries(st.from_regex(r"\A[a-z]+\Z"), PLAIN, min_size=1))
 def test_what_is_written_is_what_yaml_reads(value: dict[str, Any]) -> None:
