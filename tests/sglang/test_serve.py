@@ -84,7 +84,7 @@ def test_ready_asked_and_stopped(tmp_path: Path) -> None:
         said = [event["doing"] for event in events if event["event"] == "progress"]
         assert said[0] == "started" and said.index("loading the weights") < said.index("answering")
         assert events[-1]["url"] == url
-        warmed = int(said[-1].removeprefix("has the shared prefix of ").split()[0])
+        warmed = int(said[-1].removeprefix("has the shared prefix of ").split()[0].replace(",", ""))
         assert warmed > 1000
 
         chat = ask(f"{url}/v1/chat/completions", {"model": "x", "messages": [{"role": "user", "content": "hi"}]})

@@ -37,7 +37,7 @@ async def test_served_asked_and_stopped(tmp_path: Path) -> None:
     assert process.stdout is not None
     try:
         *_, warmed, ready = until(process, "ready")
-        assert int(warmed["doing"].removeprefix("has the shared prefix of ").split()[0]) > 1000
+        assert int(warmed["doing"].removeprefix("has the shared prefix of ").split()[0].replace(",", "")) > 1000
         model = await connect(ready["url"])
         assert (model.facts.engine, model.name, model.context_length) == ("llamacpp", "Qwen3.5-0.8B", 32_768)
         written = [chunk async for chunk in model.stream(Ids([5, 6, 7]), Sampling(max_new_tokens=4), request_id="r")]
