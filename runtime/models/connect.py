@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.models.around import Around
 from runtime.models.base import NO_OPTIONS, ModelRefused
 from runtime.models.target import EMBEDDED, FORMS, HOSTED, SCRIPT, read_target
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from runtime.ids import Ids
-    from runtime.models.base import Chunk, HostFacts, Model, RequestOptions, Sampling
+    from runtime.models.base import Chunk, Model, RequestOptions, Sampling
     from runtime.tokenizer import Tokenizer
 
 __all__ = ["FORMS", "connect"]
@@ -81,36 +82,20 @@ async def _script(path: Path, *, name: str | None, tokenizer: Tokenizer | None) 
     return _Owning(model, server.close)
 
 
-class _Owning:
+class _Owning(Around):
     """A model together with something that is closed after it."""
 
     def __init__(self, model: Model, close: Callable[[], Awaitable[None]]) -> None:
-        self._model = model
+        super().__init__(model)
         self._close = close
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._model.tokenizer
-
-    @property
-    def context_length(self) -> int:
-        return self._model.context_length
 
     def stream(
         self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
     ) -> AsyncIterator[Chunk]:
         return self._model.stream(ids, sampling, request_id=request_id, options=options)
 
-    @property
-    def facts(self) -> HostFacts:
-        return self._model.facts
-
     async def close(self) -> None:
-        await self._model.close()
+        await super().close()
         await self._close()
 
 

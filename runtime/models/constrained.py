@@ -20,12 +20,12 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from runtime.models.around import Around
 from runtime.models.base import (
     NO_OPTIONS,
     Chunk,
     Feature,
     FinishReason,
-    HostFacts,
     Model,
     ModelError,
     ModelFailed,
@@ -54,30 +54,11 @@ def with_constraints(model: Model, *, on_retry: Callable[[Retry], None] | None =
     return _ConstrainedModel(model, on_retry or _ignore)
 
 
-class _ConstrainedModel:
+class _ConstrainedModel(Around):
     def __init__(self, model: Model, on_retry: Callable[[Retry], None]) -> None:
-        self._model = model
+        super().__init__(model)
         self._on_retry = on_retry
         self._refused: Any = None  # the specs whose grammar the server wouldn't take
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._model.tokenizer
-
-    @property
-    def context_length(self) -> int:
-        return self._model.context_length
-
-    @property
-    def facts(self) -> HostFacts:
-        return self._model.facts
-
-    async def close(self) -> None:
-        await self._model.close()
 
     async def stream(
         self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS

@@ -14,11 +14,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, cast
 
+from runtime.models.around import Around
 from runtime.models.base import (
     NO_OPTIONS,
     Chunk,
     FinishReason,
-    HostFacts,
     Model,
     ModelBusy,
     ModelError,
@@ -32,7 +32,6 @@ from runtime.models.continued import ContinuedTurn
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
-    from runtime.tokenizer import Tokenizer
 
 RETRIED: Final = (ModelUnreachable, ModelBusy, ModelFailed, StreamCut)
 
@@ -67,30 +66,11 @@ def with_retries(
     return _RetryingModel(model, policy or RetryPolicy(), on_retry or _ignore)
 
 
-class _RetryingModel:
+class _RetryingModel(Around):
     def __init__(self, model: Model, policy: RetryPolicy, on_retry: Callable[[Retry], None]) -> None:
-        self._model = model
+        super().__init__(model)
         self._policy = policy
         self._on_retry = on_retry
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._model.tokenizer
-
-    @property
-    def context_length(self) -> int:
-        return self._model.context_length
-
-    @property
-    def facts(self) -> HostFacts:
-        return self._model.facts
-
-    async def close(self) -> None:
-        await self._model.close()
 
     async def stream(
         self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS

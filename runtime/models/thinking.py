@@ -17,13 +17,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
-from runtime.models.base import NO_OPTIONS, Chunk, Feature, FinishReason, HostFacts, Model, RequestOptions, Sampling
+from runtime.models.around import Around
+from runtime.models.base import NO_OPTIONS, Chunk, Feature, FinishReason, Model, RequestOptions, Sampling
 from runtime.models.continued import ContinuedTurn
 from runtime.models.open_turn import ThinkingMarks
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
-    from runtime.tokenizer import Tokenizer
 
 CLOSING: Final = "\n\nI have thought for as long as I may; I go on with what I have."
 """What is written before `</think>` where a budget is spent."""
@@ -34,31 +34,12 @@ def with_thinking_budget(model: Model) -> Model:
     return _BudgetedModel(model)
 
 
-class _BudgetedModel:
+class _BudgetedModel(Around):
     def __init__(self, model: Model) -> None:
-        self._model = model
+        super().__init__(model)
         self._marks = ThinkingMarks.of(model.tokenizer)
         self._closing = tuple(model.tokenizer.encode_with_specials(f"{CLOSING}\n</think>\n\n"))
         self._empty = tuple(model.tokenizer.encode_with_specials("\n</think>\n\n"))
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._model.tokenizer
-
-    @property
-    def context_length(self) -> int:
-        return self._model.context_length
-
-    @property
-    def facts(self) -> HostFacts:
-        return self._model.facts
-
-    async def close(self) -> None:
-        await self._model.close()
 
     async def stream(
         self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
