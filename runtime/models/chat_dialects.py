@@ -47,6 +47,7 @@ class Dialect:
     usage_cost: bool = False  # has to be asked for the cost of a request
     paid: bool = False  # costs money per token
     routing_header: str | None = None  # carries the routing key to a router in front of several servers
+    ends_streams: bool = False  # closes the connection behind every stream without saying so, as llama.cpp does
     features: frozenset[Feature] = _SEEN  # cached tokens only where a host always says how many
 
 
@@ -99,6 +100,7 @@ LLAMACPP: Final = Dialect(
     "llamacpp",
     thinking=Thinking.TEMPLATE,
     sampling=_OPENAI | {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty"},
+    ends_streams=True,
     features=_COUNTED,
 )
 PLAIN: Final = Dialect("chat", paid=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from ipaddress import ip_address
@@ -38,7 +38,7 @@ from runtime.models.chat_errors import Host, refusal_of
 from runtime.models.chat_events import DONE, EventReader, Said
 from runtime.models.chat_request import request_body
 from runtime.models.chat_turn import TurnWriter
-from runtime.models.http_client import Response, open_transport
+from runtime.models.http_client import LAST_ON_ITS_CONNECTION, Response, open_transport
 from runtime.models.http_wire import ConnectError, IdleError, TransportError
 from runtime.models.sse import SSEReader
 from runtime.tool_call_specs import ToolBook
@@ -130,11 +130,10 @@ class ChatModel:
             yield Chunk((self._tokenizer.special("<|im_end|>"),), FinishReason.STOP, Usage(len(ids)))
             return
         body = self._body(conversation, sampling, room, options)
-        header, key = self._dialect.routing_header, options.routing_key
         response: Response | None = None
         try:
-            routed = {header: key} if header and key else None
-            response = await self._transport.send("POST", "/chat/completions", body, routed)
+            headers = self._headers(options.routing_key)
+            response = await self._transport.send("POST", "/chat/completions", body, headers)
             if response.status != 200:
                 raise refusal_of(self._host, response.status, response.headers, await response.read())
             async with aclosing(answer.ids(response)) as received:
@@ -146,6 +145,11 @@ class ChatModel:
         finally:
             if response is not None:
                 await response.close()
+
+    def _headers(self, routing_key: str | None) -> Mapping[str, str]:
+        headers = LAST_ON_ITS_CONNECTION if self._dialect.ends_streams else {}
+        header = self._dialect.routing_header
+        return {**headers, header: routing_key} if header and routing_key else headers
 
     def _body(self, conversation: Conversation, sampling: Sampling, room: int, options: RequestOptions) -> bytes:
         """The request. What of the turn was there has to be written again, so it gets as many tokens more."""

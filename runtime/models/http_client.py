@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 10.0
 _KEPT_CONNECTIONS: Final = 64
 _WINDOW_SECONDS: Final = 0.04  # of an event stream that are read at once; 25 times a second is live enough
+LAST_ON_ITS_CONNECTION: Final = {"connection": "close"}
+"""For a server that ends a connection behind a stream (llama.cpp): a request sent on it in between would be lost."""
 _WORTH_NO_COPY: Final = 256 * 1024  # bytes of a body that are sent as they are, in a write of their own
 
 
@@ -66,7 +68,7 @@ class Transport(Protocol):
     async def send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Response:
-        """`headers` come on top of the transport's own. Raises a `TransportError`.
+        """`headers`, in lower case, come on top of the transport's own. Raises a `TransportError`.
 
         A GET whose connection is lost is sent once more. A POST isn't: the server may be working on it already.
         """
@@ -139,18 +141,19 @@ class DirectTransport:
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
         head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._head}{more}content-length: {len(body)}\r\n\r\n"
         request = (head.encode("latin-1"), body)
+        keep = _drop if headers and headers.get("connection") == "close" else self._keep
         while self._kept:
             connection = self._kept.pop()
             if not connection.usable or connection.has_something():
                 connection.abort()
                 continue
             try:
-                return await self._exchange(connection, request)
+                return await self._exchange(connection, request, keep)
             except ConnectError:
                 if method != "GET":
                     raise
                 break  # a server may end what is idle at any time; a new connection tells whether it is there
-        return await self._exchange(await self._connect(), request)
+        return await self._exchange(await self._connect(), request, keep)
 
     async def close(self) -> None:
         while self._kept:
@@ -169,7 +172,9 @@ class DirectTransport:
             raise ConnectError(str(error)) from error
         return connection
 
-    async def _exchange(self, connection: Connection, request: tuple[bytes, bytes]) -> Response:
+    async def _exchange(
+        self, connection: Connection, request: tuple[bytes, bytes], keep: Callable[[Connection], None]
+    ) -> Response:
         try:
             if len(request[1]) < _WORTH_NO_COPY:
                 connection.write(b"".join(request))
@@ -177,7 +182,7 @@ class DirectTransport:
                 connection.write(request[0])
                 connection.write(request[1])
             status, headers, behind = await read_head(connection)
-            return _DirectResponse(status, headers, behind, connection, self._keep)
+            return _DirectResponse(status, headers, behind, connection, keep)
         except BaseException:  # however the wait for the head ended, the connection can't be used again
             connection.abort()
             raise
@@ -187,6 +192,10 @@ class DirectTransport:
             self._kept.append(connection)
         else:
             connection.abort()
+
+
+def _drop(connection: Connection) -> None:
+    connection.abort()
 
 
 class _DirectResponse:

@@ -12,7 +12,6 @@ as of llama-cpp-python 0.3.36, and run against them.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -24,7 +23,6 @@ from runtime.models.base import (
     Feature,
     FinishReason,
     HostFacts,
-    ModelChanged,
     ModelError,
     ModelRefused,
     RequestOptions,
@@ -32,17 +30,17 @@ from runtime.models.base import (
     Usage,
 )
 from runtime.models.checked import checked_ids, count, fields, parse_object
-from runtime.models.http_wire import TransportError
+from runtime.models.http_client import LAST_ON_ITS_CONNECTION
 from runtime.models.refusals import Host
+from runtime.models.same_server import SameServer
 from runtime.models.sglang_facts import Identity
-from runtime.models.token_host import IDLE_SECONDS, TokenHost
+from runtime.models.token_host import IDLE_SECONDS, TokenHost, known_server
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
     from runtime.tokenizer import Tokenizer
 
 PATH: Final = "/completion"
-SILENCE_BEFORE_DOUBT: Final = 1.0  # seconds after which a lost connection may mean another server
 LLAMACPP_FEATURES: Final = frozenset({Feature.EXACT_IDS, Feature.CACHED_TOKENS})
 _FINISHES: Final = {"eos": FinishReason.STOP, "word": FinishReason.STOP, "limit": FinishReason.LENGTH}
 _SAMPLERS: Final = ("penalties", "temperature", "top_k", "top_p", "min_p")
@@ -76,9 +74,7 @@ class LlamaCppModel(TokenHost):
             idle_timeout=idle_timeout,
             api_key=api_key,
         )
-        self._identity = identity
-        self._in_doubt = False  # a request failed since the server was last known to be the same
-        self._heard = 0.0  # when it last answered in full, by the loop's clock
+        self._server = SameServer(self._host, self._transport, identity, ("/props",), identity_of)
 
     async def stream(
         self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
@@ -87,17 +83,9 @@ class LlamaCppModel(TokenHost):
 
         Raises a `ModelError`. An idle stream ends in `StreamCut`; there is no limit to the whole.
         """
-        if self._identity is not None and self._may_have_changed():
-            await self._check_identity(self._identity)
-        try:
-            async with aclosing(self._turn(ids, sampling)) as chunks:
-                async for chunk in chunks:
-                    if chunk.finish is not None:
-                        self._heard = asyncio.get_running_loop().time()
-                    yield chunk
-        except ModelError:
-            self._in_doubt = True
-            raise
+        async with aclosing(known_server(self._server, self._turn(ids, sampling))) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def _turn(self, ids: Ids, sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         limit = min(sampling.max_new_tokens, self._room(len(ids)))
@@ -105,7 +93,7 @@ class LlamaCppModel(TokenHost):
         while True:
             decoder = LlamaCppDecoder(self._host, self._tokenizer, turn)
             body = _body(ids.extended(turn.ids), sampling, limit - len(turn.ids))
-            async with aclosing(self._chunks(PATH, body, decoder)) as chunks:
+            async with aclosing(self._chunks(PATH, body, decoder, LAST_ON_ITS_CONNECTION)) as chunks:
                 async for chunk in chunks:
                     yield chunk
             if not decoder.unread:
@@ -117,37 +105,6 @@ class LlamaCppModel(TokenHost):
             yield chunk
             if chunk.finish is not None:
                 return
-
-    def _may_have_changed(self) -> bool:
-        if self._in_doubt:
-            return True
-        if not self._heard or self._transport.resting:
-            return False
-        return asyncio.get_running_loop().time() - self._heard > SILENCE_BEFORE_DOUBT
-
-    async def _check_identity(self, expected: Identity) -> None:
-        """Raises `ModelChanged` when another model is served now, `ModelUnreachable` when none is."""
-        try:
-            response = await self._transport.send("GET", "/props")
-            try:
-                status, data = response.status, await response.read()
-            finally:
-                await response.close()
-        except TransportError as error:
-            raise self._host.unreachable(error) from error
-        try:
-            found = identity_of(parse_object(data)) if status == 200 else None
-        except ValueError:
-            found = None
-        if found is None:
-            return  # it loads, or says nothing; the request itself will show whether the server is there
-        self._in_doubt = False
-        if found != expected:
-            self._in_doubt = True
-            raise ModelChanged(
-                f"{self._url} serves {found} now; it was {expected} when this run began. Serve that model again "
-                "and resume the run, or begin a new one."
-            )
 
 
 def identity_of(props: Mapping[str, Any]) -> Identity | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -21,34 +21,30 @@ from runtime.models.base import (
     Chunk,
     Feature,
     HostFacts,
-    ModelChanged,
+    Image,
     RequestOptions,
     Sampling,
     StreamCut,
 )
-from runtime.models.checked import parse_object
-from runtime.models.http_client import Response, open_transport
 from runtime.models.http_wire import TransportError
 from runtime.models.open_turn import ThinkingMarks
-from runtime.models.refusals import Host, read_refusal, refusal, too_long, unreachable
+from runtime.models.same_server import SameServer
 from runtime.models.sglang_facts import SGLANG_FEATURES, Identity, identity_of
 from runtime.models.sglang_stream import Decoder
-from runtime.models.token_host import read_chunks
+from runtime.models.token_host import IDLE_SECONDS, TokenHost, known_server
 
 if TYPE_CHECKING:
     from runtime.ids import Ids
     from runtime.tokenizer import Tokenizer
 
-__all__ = ["SGLangModel", "refusal", "unreachable"]
-
-IDLE_SECONDS: Final = 600.0  # a long prefill on a busy server says nothing for minutes
+PATH: Final = "/generate"
 ABORT_SECONDS: Final = 2.0
-SILENCE_BEFORE_DOUBT: Final = 1.0  # seconds after which a lost connection may mean another server
+_WHO: Final = ("/model_info", "/get_model_info")  # a router passes on the second only
 ROUTING_HEADER: Final = "x-smg-routing-key"
 _MOST_SESSIONS: Final = 64
 
 
-class SGLangModel:
+class SGLangModel(TokenHost):
     """One SGLang server (or anything that answers `/generate` as it does). Safe for concurrent `stream` calls.
 
     A turn that the model ended with `<|endoftext|>` is handed on with `<|im_end|>` in its place: the transcript
@@ -71,46 +67,26 @@ class SGLangModel:
         identity: Identity | None = None,
         low_priority_first: bool = False,
     ) -> None:
-        self._facts = facts or HostFacts("sglang", features=SGLANG_FEATURES)
-        self._url = url.rstrip("/")
-        self._host = Host(self._url, api_key)
-        self._name = name
-        self._tokenizer = tokenizer
-        self._context_length = context_length
-        self._end = tokenizer.special("<|im_end|>")
-        self._stops = [self._end, *_special(tokenizer, "<|endoftext|>")]
+        super().__init__(
+            url,
+            tokenizer,
+            name=name,
+            context_length=context_length,
+            facts=facts or HostFacts("sglang", features=SGLANG_FEATURES),
+            idle_timeout=idle_timeout,
+            api_key=api_key,
+        )
         self._marks = ThinkingMarks.of(tokenizer)
-        self._transport = open_transport(self._url, idle_timeout=idle_timeout, api_key=api_key)
-        self._idle_timeout = idle_timeout
-        self._identity = identity
+        self._server = SameServer(self._host, self._transport, identity, _WHO, identity_of)
         self._priority_sign = -1 if low_priority_first else 1
-        self._in_doubt = False  # a request failed since the server was last known to be the same
-        self._heard = 0.0  # when it last answered in full, by the loop's clock
         self._sessions: dict[str, None] = {}
-        self._tag: tuple[object, str] | None = None
-
-    @property
-    def facts(self) -> HostFacts:
-        return self._facts
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._tokenizer
-
-    @property
-    def context_length(self) -> int:
-        return self._context_length
 
     async def close(self) -> None:
         """Lets go of the sessions whose cache the server was asked to keep, and of the connections."""
         for session in self._sessions:
             await self._tell("/close_session", {"session_id": session})
         self._sessions.clear()
-        await self._transport.close()
+        await super().close()
 
     async def stream(
         self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
@@ -119,50 +95,26 @@ class SGLangModel:
 
         Raises a `ModelError`. An idle stream ends in `StreamCut`; there is no limit to the whole.
         """
-        room = self._room(ids, options)
-        if self._identity is not None and self._may_have_changed():
-            await self._check_identity(self._identity)
+        async with aclosing(known_server(self._server, self._turn(ids, sampling, request_id, options))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _turn(
+        self, ids: Ids, sampling: Sampling, request_id: str, options: RequestOptions
+    ) -> AsyncGenerator[Chunk, None]:
         # A server refuses an id that it is serving already, and aborts by prefix: so each try has its own ending.
         rid = f"{request_id}~{secrets.token_hex(4)}"
+        room = self._room(len(ids) + _more_for(options.images))
         decoder = Decoder(self._host, self._end, self._stops)
-        response: Response | None = None
-        sent = True
+        body, headers = self._request(ids, sampling, room, rid, options)
         try:
-            body, headers = self._request(ids, sampling, room, rid, options)
-            response = await self._transport.send("POST", "/generate", body, headers)
-            if response.status != 200:
-                sent = False
-                self._in_doubt = True
-                raise await read_refusal(self._host, response)
-            async with aclosing(read_chunks(response, decoder)) as chunks:
+            async with aclosing(self._chunks(PATH, body, decoder, headers)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+        except (StreamCut, asyncio.CancelledError, GeneratorExit):
             if not decoder.ended:
-                self._in_doubt = True
-                raise StreamCut(f"{self._url} ended the stream after {decoder.count} tokens, before its finish.")
-            self._heard = asyncio.get_running_loop().time()
-        except TransportError as error:
-            sent = sent and response is not None
-            self._in_doubt = True
-            begun, idle = response is not None, self._idle_timeout
-            raise self._host.lost(error, begun=begun, count=decoder.count, idle_timeout=idle) from error
-        finally:
-            if response is not None:
-                await response.close()
-            if sent and not decoder.ended:
                 await self._tell("/abort_request", {"rid": rid})
-
-    def _room(self, ids: Ids, options: RequestOptions) -> int:
-        """Tokens that the answer may have. Raises `ContextExceeded` when there is none."""
-        prompt = len(ids)
-        if options.images:
-            from runtime.models.pictures import most_tokens
-
-            prompt += sum(most_tokens(image) - 1 for image in options.images)
-        room = self._context_length - prompt
-        if room < 1:
-            raise too_long(self._name, prompt, self._context_length)
-        return room
+            raise
 
     def _request(
         self, ids: Ids, sampling: Sampling, room: int, rid: str, options: RequestOptions
@@ -212,44 +164,6 @@ class SGLangModel:
                     del self._sessions[next(iter(self._sessions))]
         return headers
 
-    def _tag_for(self, specs: tuple[Mapping[str, Any], ...]) -> str:
-        """The structural tag; a run asks with the same specs again and again."""
-        if self._tag is None or self._tag[0] is not specs:
-            from runtime.models.structural_tag import structural_tag
-
-            self._tag = (specs, structural_tag(specs))
-        return self._tag[1]
-
-    def _may_have_changed(self) -> bool:
-        if self._in_doubt:
-            return True
-        if not self._heard or self._transport.resting:
-            return False
-        return asyncio.get_running_loop().time() - self._heard > SILENCE_BEFORE_DOUBT
-
-    async def _check_identity(self, expected: Identity) -> None:
-        """Raises `ModelChanged` when another model is served now, `ModelUnreachable` when none is."""
-        try:
-            for path in ("/model_info", "/get_model_info"):  # a router passes on the second only
-                response = await self._transport.send("GET", path)
-                data = await response.read()
-                await response.close()
-                if response.status != 404:
-                    break
-        except TransportError as error:
-            raise self._host.unreachable(error) from error
-        self._in_doubt = False
-        try:
-            found = identity_of(parse_object(data)) if response.status == 200 else expected
-        except ValueError:
-            return  # what can't be read tells nothing; the request itself will show whether the server is there
-        if found != expected:
-            self._in_doubt = True
-            raise ModelChanged(
-                f"{self._url} serves {found} now; it was {expected} when this run began. Serve that model again "
-                "and resume the run, or begin a new one."
-            )
-
     async def _tell(self, path: str, message: Mapping[str, str]) -> None:
         """Say that nobody needs something any more; a server that can't be told notices by itself later."""
         try:
@@ -261,8 +175,10 @@ class SGLangModel:
             pass
 
 
-def _special(tokenizer: Tokenizer, text: str) -> list[int]:
-    try:
-        return [tokenizer.special(text)]
-    except KeyError:
-        return []
+def _more_for(images: Sequence[Image]) -> int:
+    """Tokens that pictures take beyond the one id that stands for each of them."""
+    if not images:
+        return 0
+    from runtime.models.pictures import most_tokens
+
+    return sum(most_tokens(image) - 1 for image in images)

@@ -1,20 +1,21 @@
 """What model servers that take token ids over HTTP have in common: a request, its stream, and their errors.
 
 A server's own module gives the body of a request and a decoder for the events of its answer. Aborting is closing the
-connection, which every one of them notices. Left out: SGLang's requests, which have more to say (`sglang`).
+connection, which every one of them notices. Left out: telling a server more than that (`sglang`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runtime.models.base import Chunk, HostFacts, ModelError, ModelRefused, StreamCut
 from runtime.models.http_client import Response, open_transport
 from runtime.models.http_wire import TransportError
 from runtime.models.refusals import Host, read_refusal, too_long
+from runtime.models.same_server import SameServer
 from runtime.models.sse import SSEReader
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class TokenHost:
         self._end = tokenizer.special("<|im_end|>")
         self._stops = [self._end, *_special(tokenizer, "<|endoftext|>")]
         self._transport = open_transport(self._url, idle_timeout=idle_timeout, api_key=api_key)
+        self._tag: tuple[object, str] | None = None
 
     @property
     def facts(self) -> HostFacts:
@@ -102,11 +104,21 @@ class TokenHost:
             raise too_long(self._name, prompt, self._context_length)
         return room
 
-    async def _chunks(self, path: str, body: bytes, decoder: EventDecoder) -> AsyncGenerator[Chunk, None]:
+    def _tag_for(self, specs: tuple[Mapping[str, Any], ...]) -> str:
+        """The structural tag; a run asks with the same specs again and again."""
+        if self._tag is None or self._tag[0] is not specs:
+            from runtime.models.structural_tag import structural_tag
+
+            self._tag = (specs, structural_tag(specs))
+        return self._tag[1]
+
+    async def _chunks(
+        self, path: str, body: bytes, decoder: EventDecoder, headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         """The chunks of one streamed answer. Raises a `ModelError`; closing it early closes the connection."""
         response: Response | None = None
         try:
-            response = await self._transport.send("POST", path, body)
+            response = await self._transport.send("POST", path, body, headers)
             if response.status != 200:
                 raise await read_refusal(self._host, response)
             async with aclosing(read_chunks(response, decoder)) as chunks:
@@ -136,6 +148,20 @@ class TokenHost:
 
     def _lost(self, error: TransportError, response: Response | None, count: int) -> ModelError:
         return self._host.lost(error, begun=response is not None, count=count, idle_timeout=self._idle_timeout)
+
+
+async def known_server(server: SameServer, chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """The chunks of one turn, after making sure of the server. Raises `ModelChanged` besides what they raise."""
+    async with aclosing(chunks):
+        await server.make_sure()
+        try:
+            async for chunk in chunks:
+                if chunk.finish is not None:
+                    server.answered()
+                yield chunk
+        except ModelError:
+            server.failed()
+            raise
 
 
 async def read_chunks(response: Response, decoder: EventDecoder) -> AsyncGenerator[Chunk, None]:

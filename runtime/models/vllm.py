@@ -64,7 +64,6 @@ class VLLMModel(TokenHost):
             api_key=api_key,
         )
         self._served = served or name
-        self._tag: tuple[object, str] | None = None
 
     async def stream(
         self, ids: Ids, sampling: Sampling, *, request_id: str, options: RequestOptions = NO_OPTIONS
@@ -103,14 +102,6 @@ class VLLMModel(TokenHost):
             fields["structured_outputs"] = {"structural_tag": self._tag_for(options.constrain_to)}
         rest = json.dumps(fields).encode()
         return b"".join((b'{"prompt":', *ids.json_parts(), b",", rest[1:]))  # megabytes: copied once
-
-    def _tag_for(self, specs: tuple[Mapping[str, Any], ...]) -> str:
-        """The structural tag; a run asks with the same specs again and again."""
-        if self._tag is None or self._tag[0] is not specs:
-            from runtime.models.structural_tag import structural_tag
-
-            self._tag = (specs, structural_tag(specs))
-        return self._tag[1]
 
 
 class VLLMDecoder:

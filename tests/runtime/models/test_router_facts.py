@@ -87,7 +87,7 @@ async def test_servers_that_cannot_be_asked_are_told_of(tmp_path: Path) -> None:
 
 
 async def test_another_model_behind_it_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.models.sglang.SILENCE_BEFORE_DOUBT", 0.0)
+    monkeypatch.setattr("runtime.models.same_server.SILENCE_BEFORE_DOUBT", 0.0)
     async with behind_a_router(tmp_path, 1) as (url, servers):
         model = await connect(url)
         assert encoded("one")[0] in (await ask(model, prompt()))[0]

@@ -265,7 +265,7 @@ async def test_another_model_behind_the_url_is_a_named_error(changes: dict[str, 
 
 
 async def test_a_server_exchanged_between_two_turns_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.models.sglang.SILENCE_BEFORE_DOUBT", 0.0)
+    monkeypatch.setattr("runtime.models.same_server.SILENCE_BEFORE_DOUBT", 0.0)
     server = ScriptedServer([{"text": TURN}])
     await server.start()
     identity = identity_of((await http(server.url, "/model_info")).json())

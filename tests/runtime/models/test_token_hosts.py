@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -254,6 +255,25 @@ async def test_a_turn_ends_with_its_end_however_the_server_says_it(
         assert received == [5, END]
         cached = 3 if kind is LlamaCppModel else 0
         assert (last.finish, last.usage) == (FinishReason.STOP, Usage(len(prompt()), cached, 2))
+        await model.close()
+
+
+async def test_llamacpp_ends_a_connection_behind_every_stream_and_loses_no_request() -> None:
+    """It doesn't say so, and the next request may be on its way by then."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split()[0])
+        await reader.readexactly(length)
+        writer.write(sse(completion([5, END], "eos", 2)))
+        await reader.read(1)  # the next request, or the end of the client's
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        model = LlamaCppModel(url, qwen_tokenizer(), name="m", context_length=4096)
+        for _ in range(3):
+            assert (await ask(model, prompt()))[0] == [5, END]
         await model.close()
 
 
