@@ -31,7 +31,7 @@ def available() -> list[Fact]:
 
 
 def _docker() -> Fact:
-    from sandbox.docker import connect, find_image
+    from sandbox.docker_engine import connect, find_image
 
     try:
         client = connect()
@@ -106,9 +106,9 @@ def prune() -> dict[str, int]:
 
 
 def _prune_containers() -> Iterator[tuple[str, int]]:
-    from sandbox import docker
+    from sandbox import docker_engine
 
     try:
-        yield "containers", docker.prune()
+        yield "containers", docker_engine.prune()
     except SandboxUnavailable:
         return  # no engine: nothing of it can be left

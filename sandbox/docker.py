@@ -10,83 +10,24 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sandbox import seccomp
 from sandbox.base import ImageProblem, SandboxUnavailable
-from sandbox.channel import GUEST_ARGV, Channel, ProtocolBroken
+from sandbox.channel import GUEST_ARGV
+from sandbox.docker_engine import connect, find_image
+from sandbox.docker_settings import container_settings
+from sandbox.docker_stream import DockerStream
 from sandbox.machine import GuestSandbox
-from sandbox.owner import is_gone, owner
-from sandbox.policy import BASE_IMAGE, HOME, STATE_DIR, SandboxSpec, inside_ids, new_name
+from sandbox.policy import BASE_IMAGE, STATE_DIR, SandboxSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-LABEL = "patchwright.sandbox"
-OWNER_LABEL = "patchwright.owner"
-TIMEOUT = 180  # seconds; an engine on a busy disk takes minutes for what takes milliseconds elsewhere
-ABANDONED = 3600.0  # seconds after which a stopped container of another machine or pid namespace is removed
 OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
-MAX_FRAME = 16 << 20
-_HEADER = struct.Struct(">BxxxI")
-
-
-class DockerStream(asyncio.Protocol):
-    """The stream of a `Channel` over an attached socket, on which the engine marks stdout and stderr."""
-
-    def __init__(self) -> None:
-        self.channel = Channel(self)
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._writable = asyncio.Event()
-        self._writable.set()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while len(self._buffer) >= _HEADER.size:
-            kind, size = _HEADER.unpack_from(self._buffer)
-            if size > MAX_FRAME or kind > 2:
-                self.channel.ended(f"the engine's stream is broken ({ProtocolBroken.__name__}: {kind}, {size})")
-                return
-            end = _HEADER.size + size
-            if len(self._buffer) < end:
-                return
-            part = bytes(self._buffer[_HEADER.size : end])
-            del self._buffer[:end]
-            if kind == 2:
-                self.channel.received_error(part)
-            else:
-                self.channel.received(part)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._writable.set()
-        self.channel.ended("the connection to its container was closed")
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    async def drain(self) -> None:
-        await self._writable.wait()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
 
 
 @dataclass(slots=True)
@@ -140,41 +81,6 @@ class DockerMachine:
         if state["Running"]:
             return "the connection to its container was lost"
         return f"its container ended with status {state['ExitCode']} {state.get('Error') or ''}".strip()
-
-
-def connect() -> DockerClient:
-    """A client for DOCKER_HOST, else for the current context. Raises SandboxUnavailable."""
-    import docker
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    try:
-        if os.environ.get("DOCKER_HOST"):
-            client = docker.from_env(timeout=TIMEOUT)
-        else:
-            context = docker.ContextAPI.get_current_context()
-            client = docker.DockerClient(context.Host, tls=context.TLSConfig, timeout=TIMEOUT)
-        client.ping()
-    except (DockerException, RequestException, OSError, ValueError) as error:
-        where = os.environ.get("DOCKER_HOST") or "the default socket"
-        raise SandboxUnavailable(
-            f"The Docker engine at {where} does not answer: {error}. Start it (`systemctl start docker`), set "
-            "DOCKER_HOST to where it listens, make sure that you may use its socket, or use `--sandbox bubblewrap`."
-        ) from error
-    return client
-
-
-def find_image(client: DockerClient, name: str) -> str:
-    """The image's id. Raises ImageProblem; asks the engine only, never a registry."""
-    from docker.errors import APIError, ImageNotFound
-
-    try:
-        return str(client.images.get(name).id)
-    except (ImageNotFound, APIError) as error:
-        raise ImageProblem(
-            f"The Docker engine has no image {name!r}. Make the base image with `agent sandbox build`, or bring "
-            f"your own there (`docker pull`, `docker load`) and name it with --image."
-        ) from error
 
 
 async def open_docker(spec: SandboxSpec) -> GuestSandbox:
@@ -235,7 +141,7 @@ def _create(spec: SandboxSpec) -> tuple[DockerMachine, socket.socket]:
     try:
         image = find_image(client, spec.image or BASE_IMAGE)
         cpus = min(spec.limits.cpus, float(client.info()["NCPU"]))
-        container = client.containers.create(image, list(GUEST_ARGV), **_settings(spec, cpus))
+        container = client.containers.create(image, list(GUEST_ARGV), **container_settings(spec, cpus))
     except (DockerException, RequestException) as error:
         client.close()
         raise SandboxUnavailable(f"The Docker engine did not create a container: {error}") from error
@@ -277,94 +183,3 @@ def _start(container: Container, spec: SandboxSpec) -> None:
         if "python3" in str(error):
             raise ImageProblem(f"The image {image!r} has no python3, which the sandbox needs: {error}") from error
         raise SandboxUnavailable(f"The Docker engine did not start a container of {image!r}: {error}") from error
-
-
-def _settings(spec: SandboxSpec, cpus: float) -> dict[str, Any]:
-    from docker.types import Ulimit
-
-    limits = spec.limits
-    uid, gid = inside_ids()
-    return {
-        "name": new_name(),
-        "user": f"{uid}:{gid}",  # never a uid alone: its group would be root
-        "labels": {LABEL: "1", OWNER_LABEL: owner(), **_prefixed(spec.labels)},
-        "environment": spec.environment(),
-        "working_dir": "/",
-        "hostname": "sandbox",
-        "entrypoint": [],
-        "network_mode": "none",
-        "read_only": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        "privileged": False,
-        "init": True,
-        "ipc_mode": "private",
-        "shm_size": limits.shm_bytes,
-        "mem_limit": limits.total_memory,
-        "memswap_limit": limits.total_memory,
-        "pids_limit": limits.processes,
-        "nano_cpus": int(cpus * 1e9),
-        "ulimits": [
-            Ulimit(name="core", soft=0, hard=0),
-            Ulimit(name="nofile", soft=limits.open_files, hard=limits.open_files),
-        ],
-        "tmpfs": {
-            spec.workdir: _tmpfs(limits.workdir_bytes, "0755", uid, gid),
-            "/tmp": _tmpfs(limits.tmp_bytes, "1777", uid, gid),  # noqa: S108
-            HOME: _tmpfs(limits.home_bytes, "0755", uid, gid),
-            STATE_DIR: _tmpfs(limits.state_bytes, "0700", uid, gid),
-        },
-        "stdin_open": True,
-        "tty": False,
-        "log_config": {"type": "none"},  # what the guest says is ours, and may be gigabytes
-        "auto_remove": False,
-        "restart_policy": {"Name": "no"},
-    }
-
-
-def _tmpfs(size: int, mode: str, uid: int, gid: int) -> str:
-    return f"rw,exec,nosuid,nodev,size={size},mode={mode},uid={uid},gid={gid}"
-
-
-def _prefixed(labels: Mapping[str, str]) -> dict[str, str]:
-    return {f"patchwright.{name}": value for name, value in labels.items()}
-
-
-def prune() -> int:
-    """Remove containers whose owner is gone; returns how many went. Raises SandboxUnavailable.
-
-    Several processes may do so at once: a container that another one is removing is its business.
-    """
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    client = connect()
-    try:
-        found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-        return sum(_removed(container) for container in found if _is_stale(container))
-    except (DockerException, RequestException) as error:
-        raise SandboxUnavailable(f"The Docker engine does not list its containers: {error}. Start it again.") from None
-    finally:
-        client.close()
-
-
-def _removed(container: Container) -> bool:
-    from docker.errors import APIError
-
-    try:
-        container.remove(force=True, v=True)
-    except APIError as error:
-        if error.status_code in (404, 409):  # gone already, or on its way
-            return False
-        raise
-    return True
-
-
-def _is_stale(container: Container) -> bool:
-    if is_gone(container.labels.get(OWNER_LABEL, "")):
-        return True
-    ended = container.attrs["State"].get("FinishedAt", "")[:19]
-    if container.status != "exited" or not ended:
-        return False
-    seconds = time.time() - time.mktime(time.strptime(ended, "%Y-%m-%dT%H:%M:%S")) + time.timezone
-    return seconds > ABANDONED

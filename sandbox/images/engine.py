@@ -27,7 +27,7 @@ class OwnImage:
 
 def connect() -> DockerClient:
     """A client that waits as long as builds and imports take. Raises SandboxUnavailable."""
-    from sandbox.docker import connect as connect_for_runs
+    from sandbox.docker_engine import connect as connect_for_runs
 
     client = connect_for_runs()
     client.api.timeout = _SECONDS

@@ -55,7 +55,7 @@ def exists(client: DockerClient, tag: str, path: str) -> bool:
     """Whether an image holds a path. Starts nothing."""
     from docker.errors import NotFound
 
-    from sandbox.docker import LABEL, OWNER_LABEL
+    from sandbox.docker_engine import LABEL, OWNER_LABEL
     from sandbox.owner import owner
 
     container = client.containers.create(tag, ["true"], labels={LABEL: "probe", OWNER_LABEL: owner()})

@@ -45,7 +45,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def _containers(mine: str) -> list[str]:
-    from sandbox.docker import OWNER_LABEL, connect
+    from sandbox.docker_engine import OWNER_LABEL, connect
 
     try:
         client = connect()

@@ -41,7 +41,7 @@ def _missing(kind: str) -> str | None:
         return f"{fact.said}. {fact.todo}"
     if kind == "docker":
         from sandbox.base import ImageProblem
-        from sandbox.docker import connect, find_image
+        from sandbox.docker_engine import connect, find_image
         from sandbox.policy import BASE_IMAGE
 
         client = connect()

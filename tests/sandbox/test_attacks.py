@@ -479,7 +479,7 @@ def _sleepers() -> list[Path]:
 
 def _containers_of(mine: str) -> list[str]:
     from sandbox.base import SandboxUnavailable
-    from sandbox.docker import LABEL, OWNER_LABEL, connect
+    from sandbox.docker_engine import LABEL, OWNER_LABEL, connect
 
     try:
         client = connect()

@@ -205,15 +205,14 @@ def test_several_processes_prune_at_once() -> None:
     need("docker")
     from concurrent.futures import ThreadPoolExecutor
 
-    from sandbox import docker
     from sandbox.policy import BASE_IMAGE
 
-    client = docker.connect()
+    client = docker_engine.connect()
     gone = "999999999-1-" + owner().rpartition("-")[2]
-    labels = {docker.LABEL: "test", docker.OWNER_LABEL: gone}
+    labels = {docker_engine.LABEL: "test", docker_engine.OWNER_LABEL: gone}
     made = [client.containers.create(BASE_IMAGE, "true", network_mode="none", labels=labels) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda _: docker.prune(), range(6)))
+        list(pool.map(lambda _: docker_engine.prune(), range(6)))
     left = {container.id for container in client.containers.list(all=True, ignore_removed=True)}
     client.close()
     assert not left & {container.id for container in made}

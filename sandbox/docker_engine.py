@@ -1,0 +1,97 @@
+"""The Docker engine: a client for it, its images, and the removal of containers whose owner is gone.
+
+Nothing here talks to a registry. Left out: containers (`sandbox.docker`), making images (`sandbox.images`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from sandbox.base import ImageProblem, SandboxUnavailable
+from sandbox.owner import is_gone
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+LABEL = "patchwright.sandbox"
+OWNER_LABEL = "patchwright.owner"
+TIMEOUT = 180  # seconds; an engine on a busy disk takes minutes for what takes milliseconds elsewhere
+ABANDONED = 3600.0  # seconds after which a stopped container of another machine or pid namespace is removed
+
+
+def connect() -> DockerClient:
+    """A client for DOCKER_HOST, else for the current context. Raises SandboxUnavailable."""
+    import docker
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        if os.environ.get("DOCKER_HOST"):
+            client = docker.from_env(timeout=TIMEOUT)
+        else:
+            context = docker.ContextAPI.get_current_context()
+            client = docker.DockerClient(context.Host, tls=context.TLSConfig, timeout=TIMEOUT)
+        client.ping()
+    except (DockerException, RequestException, OSError, ValueError) as error:
+        where = os.environ.get("DOCKER_HOST") or "the default socket"
+        raise SandboxUnavailable(
+            f"The Docker engine at {where} does not answer: {error}. Start it (`systemctl start docker`), set "
+            "DOCKER_HOST to where it listens, make sure that you may use its socket, or use `--sandbox bubblewrap`."
+        ) from error
+    return client
+
+
+def find_image(client: DockerClient, name: str) -> str:
+    """The image's id. Raises ImageProblem; asks the engine only, never a registry."""
+    from docker.errors import APIError, ImageNotFound
+
+    try:
+        return str(client.images.get(name).id)
+    except (ImageNotFound, APIError) as error:
+        raise ImageProblem(
+            f"The Docker engine has no image {name!r}. Make the base image with `agent sandbox build`, or bring "
+            f"your own there (`docker pull`, `docker load`) and name it with --image."
+        ) from error
+
+
+def prune() -> int:
+    """Remove containers whose owner is gone; returns how many went. Raises SandboxUnavailable.
+
+    Several processes may do so at once: a container that another one is removing is its business.
+    """
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    client = connect()
+    try:
+        found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+        return sum(_removed(container) for container in found if _is_stale(container))
+    except (DockerException, RequestException) as error:
+        raise SandboxUnavailable(f"The Docker engine does not list its containers: {error}. Start it again.") from None
+    finally:
+        client.close()
+
+
+def _removed(container: Container) -> bool:
+    from docker.errors import APIError
+
+    try:
+        container.remove(force=True, v=True)
+    except APIError as error:
+        if error.status_code in (404, 409):  # gone already, or on its way
+            return False
+        raise
+    return True
+
+
+def _is_stale(container: Container) -> bool:
+    if is_gone(container.labels.get(OWNER_LABEL, "")):
+        return True
+    ended = container.attrs["State"].get("FinishedAt", "")[:19]
+    if container.status != "exited" or not ended:
+        return False
+    seconds = time.time() - time.mktime(time.strptime(ended, "%Y-%m-%dT%H:%M:%S")) + time.timezone
+    return seconds > ABANDONED

@@ -1,0 +1,64 @@
+"""What the engine is told about a container: the policy in Docker's words.
+
+Left out: the policy itself (`sandbox.policy`), opening the container (`sandbox.docker`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.docker_engine import LABEL, OWNER_LABEL
+from sandbox.owner import owner
+from sandbox.policy import HOME, STATE_DIR, SandboxSpec, inside_ids, new_name
+
+
+def container_settings(spec: SandboxSpec, cpus: float) -> dict[str, Any]:
+    from docker.types import Ulimit
+
+    limits = spec.limits
+    uid, gid = inside_ids()
+    return {
+        "name": new_name(),
+        "user": f"{uid}:{gid}",  # never a uid alone: its group would be root
+        "labels": {LABEL: "1", OWNER_LABEL: owner(), **_prefixed(spec.labels)},
+        "environment": spec.environment(),
+        "working_dir": "/",
+        "hostname": "sandbox",
+        "entrypoint": [],
+        "network_mode": "none",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "privileged": False,
+        "init": True,
+        "ipc_mode": "private",
+        "shm_size": limits.shm_bytes,
+        "mem_limit": limits.total_memory,
+        "memswap_limit": limits.total_memory,
+        "pids_limit": limits.processes,
+        "nano_cpus": int(cpus * 1e9),
+        "ulimits": [
+            Ulimit(name="core", soft=0, hard=0),
+            Ulimit(name="nofile", soft=limits.open_files, hard=limits.open_files),
+        ],
+        "tmpfs": {
+            spec.workdir: _tmpfs(limits.workdir_bytes, "0755", uid, gid),
+            "/tmp": _tmpfs(limits.tmp_bytes, "1777", uid, gid),  # noqa: S108
+            HOME: _tmpfs(limits.home_bytes, "0755", uid, gid),
+            STATE_DIR: _tmpfs(limits.state_bytes, "0700", uid, gid),
+        },
+        "stdin_open": True,
+        "tty": False,
+        "log_config": {"type": "none"},  # what the guest says is ours, and may be gigabytes
+        "auto_remove": False,
+        "restart_policy": {"Name": "no"},
+    }
+
+
+def _tmpfs(size: int, mode: str, uid: int, gid: int) -> str:
+    return f"rw,exec,nosuid,nodev,size={size},mode={mode},uid={uid},gid={gid}"
+
+
+def _prefixed(labels: Mapping[str, str]) -> dict[str, str]:
+    return {f"patchwright.{name}": value for name, value in labels.items()}
