@@ -205,6 +205,7 @@ def test_several_processes_prune_at_once() -> None:
     need("docker")
     from concurrent.futures import ThreadPoolExecutor
 
+    from sandbox import docker_engine
     from sandbox.policy import BASE_IMAGE
 
     client = docker_engine.connect()
