@@ -53,6 +53,7 @@ def container_settings(spec: SandboxSpec, cpus: float) -> dict[str, Any]:
         "log_config": {"type": "none"},  # what the guest says is ours, and may be gigabytes
         "auto_remove": False,
         "restart_policy": {"Name": "no"},
+        **({"runtime": spec.runtime} if spec.runtime else {}),
     }
 
 

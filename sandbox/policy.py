@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -90,6 +91,14 @@ HARDENING: tuple[tuple[str, str], ...] = (
 )
 
 
+class Network(StrEnum):
+    """What a sandbox can reach. Anything but `none` is the user's choice, never a repository's."""
+
+    NONE = "none"  # a loopback of its own, nothing else
+    REGISTRIES = "registries"  # the package indexes, through a proxy of ours that allows no other place
+    FULL = "full"  # whatever the engine's or the host's own network reaches
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
     """What to open. The same spec opens the forks of a sandbox."""
@@ -100,6 +109,8 @@ class SandboxSpec:
     env: Mapping[str, str] = field(default_factory=dict)  # added for every command
     labels: Mapping[str, str] = field(default_factory=dict)  # shown by the engine, e.g. {"run": id}
     folder: str | None = None  # kind `none` only: an existing folder to work in instead of a new one
+    network: Network = Network.NONE
+    runtime: str | None = None  # Docker, Podman: an OCI runtime that the engine knows (runsc, kata-runtime)
     allow_tracing: bool = False  # ptrace for debuggers and sanitizers
     answer_grace: float = 30.0  # seconds that the guest may be late with an answer before the sandbox counts as dead
 
