@@ -1,0 +1,92 @@
+"""Hostile code that asks for more rights, or goes for the guest: it gets neither."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sandbox.base import SandboxDied
+from sandbox.machine import GuestSandbox
+from tests.sandbox.inside import python, reads
+
+
+async def test_identity_and_capabilities(cell: GuestSandbox) -> None:
+    status = (await cell.run("cat /proc/self/status")).output.decode()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == ["1000"] * 4 or os.getuid() != 0
+    assert "0" not in fields["Uid"].split() + fields["Gid"].split()
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(fields[name], 16) == 0, name
+    assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
+    assert (await cell.run("id -un; id -G")).output.split() == [b"agent", b"1000"] or os.getuid() != 0
+
+
+async def test_on_the_host_it_is_not_root_either(cell: GuestSandbox) -> None:
+    if cell.kind == "docker":
+        pytest.skip("processes of a remote engine can't be looked at; the container's uid is the host's")
+    await cell.run("sleep 4401 &")
+    found = [p for p in Path("/proc").glob("[0-9]*/cmdline") if reads(p) == b"sleep\0004401\0"]
+    assert found
+    assert "Uid:\t0" not in (found[0].parent / "status").read_text()
+
+
+async def test_set_user_id_programs_do_not_raise(cell: GuestSandbox) -> None:
+    await cell.run("cp /usr/bin/id /tmp/id; chmod 4755 /tmp/id")
+    assert (await cell.run("/tmp/id -u")).output.strip() != b"0"
+    for program in ("su -c id root", "newgrp root -c id", "sudo -n id", "passwd -S root"):
+        assert b"uid=0" not in (await cell.run(program, timeout=20)).output
+    mounts = (await cell.run("grep -E ' (/tmp|/workspace|/home/agent|/dev/shm) ' /proc/self/mountinfo")).output
+    rows = [row for row in mounts.splitlines() if b" - tmpfs " in row]
+    assert len(rows) == 4
+    assert all(b"nosuid,nodev" in row for row in rows)
+
+
+REFUSED = """import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    result = getattr(libc, name)(*arguments)
+    print(name, "refused" if result == -1 else "DONE", ctypes.get_errno())
+call("mount", b"none", b"/tmp", b"tmpfs", 0, None)
+call("umount2", b"/tmp", 2)
+call("unshare", 0x10000000)
+call("unshare", 0x00020000)
+call("ptrace", 0, 0, 0, 0)
+call("setns", 0, 0)
+call("chroot", b"/tmp")
+call("syscall", 250 if os.uname().machine == "x86_64" else 219, 0, 0, 0)
+call("syscall", 321 if os.uname().machine == "x86_64" else 280, 0, 0, 0)
+call("syscall", 425, 1, 0)
+call("syscall", 56 if os.uname().machine == "x86_64" else 220, 0x10000000 | 17, 0, 0, 0, 0)
+call("syscall", 435, 0, 0)
+call("setuid", 0)
+call("mknod", b"/tmp/device", 0o060666, os.makedev(254, 0))
+"""
+
+
+async def test_system_calls_are_refused(cell: GuestSandbox) -> None:
+    text = await python(cell, REFUSED)
+    assert "DONE" not in text, text
+    assert text.count("refused 1\n") >= 12, text  # setuid(0) is EINVAL where no id 0 is mapped
+    assert "syscall refused 38\n" in text, "clone3: not there, so that libc takes clone"
+    assert (await cell.run("unshare -U true")).exit_code != 0
+    threads = "import threading\nfor _ in range(5): threading.Thread(target=print, args=(1,)).start()"
+    assert (await python(cell, threads)).count("1") == 5
+
+
+async def test_nobody_inside_can_speak_for_the_guest(cell: GuestSandbox) -> None:
+    pid = cell.facts["pid"]
+    for path in ("fd/1", "fd/3", "fd/4", "fd/5", "mem", "environ"):
+        assert (await cell.run(f"echo x >/proc/{pid}/{path}")).exit_code != 0, path
+        assert (await cell.run(f"head -c1 /proc/{pid}/{path}", timeout=5)).exit_code != 0, path
+    inherited = await cell.run(["python3", "-c", "import os; print(sorted(map(int, os.listdir('/proc/self/fd'))))"])
+    assert inherited.output == b"[0, 1, 2, 3]\n", "3 is listdir's own"
+
+
+async def test_killing_everything_inside(cell: GuestSandbox) -> None:
+    started = time.monotonic()
+    with pytest.raises(SandboxDied, match="ended"):
+        await cell.run("kill -9 -1; sleep 30", timeout=60)
+    assert time.monotonic() - started < 15
