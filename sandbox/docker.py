@@ -1,4 +1,4 @@
-"""Containers through docker-py, hardened; the guest is the container's own process on an attached stream.
+"""Containers of Docker or Podman, hardened; the guest is the container's own process on an attached stream.
 
 The container's stdin closes when this process goes away, however it goes, and the guest then ends with all that it
 started: what remains is a stopped container, which `prune` finds by its labels. Left out: building and pulling
@@ -12,12 +12,14 @@ import os
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from sandbox import seccomp
-from sandbox.base import ImageProblem, SandboxUnavailable
+from sandbox import podman, seccomp
+from sandbox.base import ImageProblem, SandboxError, SandboxUnavailable
 from sandbox.channel import GUEST_ARGV
-from sandbox.docker_engine import connect, find_image
+from sandbox.docker_engine import Engine, connect, find_image, look
+from sandbox.docker_runtime import check_runtime
 from sandbox.docker_settings import container_settings
 from sandbox.docker_stream import DockerStream
 from sandbox.machine import GuestSandbox
@@ -34,7 +36,8 @@ OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_c
 class DockerMachine:
     client: DockerClient
     container: Container
-    kind: str = "docker"
+    kind: str
+    bounds: bool  # the engine limits memory and processes; else the guest does
     _stopped: bool = False
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -75,7 +78,7 @@ class DockerMachine:
         except NotFound:
             return "somebody removed its container"
         except (DockerException, RequestException) as error:
-            return f"the Docker engine does not answer any more ({error}); start it and run again"
+            return f"the engine does not answer any more ({error}); start it and run again"
         if state.get("OOMKilled"):
             return "its container was ended because the memory limit was reached"
         if state["Running"]:
@@ -83,14 +86,22 @@ class DockerMachine:
         return f"its container ended with status {state['ExitCode']} {state.get('Error') or ''}".strip()
 
 
-async def open_docker(spec: SandboxSpec) -> GuestSandbox:
-    """A container for this spec. Raises SandboxUnavailable, ImageProblem or SandboxDied."""
+async def open_docker(spec: SandboxSpec, kind: str = "docker") -> GuestSandbox:
+    """A container for this spec, of the engine of this kind (docker or podman).
+
+    Raises SandboxUnavailable, ImageProblem or SandboxDied.
+    """
     filters = seccomp.program(allow_tracing=spec.allow_tracing)
-    machine, attached = await _created(spec)
+    machine, attached = await _created(spec, kind)
     try:
         _, stream = await asyncio.get_running_loop().create_connection(DockerStream, sock=attached)
         sandbox = GuestSandbox(
-            machine, stream.channel, spec, workdir=spec.workdir, state_dir=STATE_DIR, reopen=open_docker
+            machine,
+            stream.channel,
+            spec,
+            workdir=spec.workdir,
+            state_dir=STATE_DIR,
+            reopen=partial(open_docker, kind=kind),
         )
         await _started(machine.container, spec)
         await sandbox.start(
@@ -99,6 +110,7 @@ async def open_docker(spec: SandboxSpec) -> GuestSandbox:
                 "rlimits": {"core": 0},
                 "oom_files": list(OOM_FILES),
                 "spool_bytes": spec.limits.state_bytes // 2,
+                **_watched(machine, spec),
             },
             filters,
         )
@@ -109,9 +121,16 @@ async def open_docker(spec: SandboxSpec) -> GuestSandbox:
     return sandbox
 
 
-async def _created(spec: SandboxSpec) -> tuple[DockerMachine, socket.socket]:
+def _watched(machine: DockerMachine, spec: SandboxSpec) -> dict[str, int]:
+    """What the guest bounds itself, as in bubblewrap without root, because the engine can't."""
+    if machine.bounds:
+        return {}
+    return {"watch_memory": spec.limits.memory, "watch_processes": spec.limits.processes}
+
+
+async def _created(spec: SandboxSpec, kind: str) -> tuple[DockerMachine, socket.socket]:
     """Create the container in a thread; one that comes after we were cancelled is removed there."""
-    work = asyncio.ensure_future(asyncio.to_thread(_create, spec))
+    work = asyncio.ensure_future(asyncio.to_thread(_create, spec, kind))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -133,27 +152,47 @@ async def _started(container: Container, spec: SandboxSpec) -> None:
         raise
 
 
-def _create(spec: SandboxSpec) -> tuple[DockerMachine, socket.socket]:
+def _create(spec: SandboxSpec, kind: str) -> tuple[DockerMachine, socket.socket]:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    client = connect()
+    client = connect(kind)
     try:
+        engine = look(client)
+        check_runtime(engine, spec.runtime)
         image = find_image(client, spec.image or BASE_IMAGE)
-        cpus = min(spec.limits.cpus, float(client.info()["NCPU"]))
-        container = client.containers.create(image, list(GUEST_ARGV), **container_settings(spec, cpus))
+        container = _container(client, image, _settings(engine, spec))
     except (DockerException, RequestException) as error:
         client.close()
-        raise SandboxUnavailable(f"The Docker engine did not create a container: {error}") from error
-    except ImageProblem:
+        raise SandboxUnavailable(f"The {kind} engine did not create a container: {error}") from error
+    except SandboxError:
         client.close()
         raise
-    machine = DockerMachine(client, container)
+    machine = DockerMachine(client, container, kind, engine.bounds)
     try:
         return machine, _attach(client, container)
     except (DockerException, RequestException, SandboxUnavailable):
         machine._remove()
         raise
+
+
+def _settings(engine: Engine, spec: SandboxSpec) -> dict[str, Any]:
+    settings = container_settings(spec, min(spec.limits.cpus, engine.cpus))
+    if engine.name == "Podman":
+        return podman.settings(settings, rootless=engine.rootless, bounds=engine.bounds)
+    return settings
+
+
+def _container(client: DockerClient, image: str, settings: dict[str, Any]) -> Container:
+    from docker.errors import APIError
+
+    try:
+        return client.containers.create(image, list(GUEST_ARGV), **settings)
+    except APIError as error:
+        if podman.NO_INIT not in str(error):
+            raise
+    # The guest is then the first process: it takes in orphans by itself, and nobody inside can kill it.
+    return client.containers.create(image, list(GUEST_ARGV), **{**settings, "init": False})
 
 
 def _attach(client: DockerClient, container: Container) -> socket.socket:
@@ -182,4 +221,4 @@ def _start(container: Container, spec: SandboxSpec) -> None:
         image = spec.image or BASE_IMAGE
         if "python3" in str(error):
             raise ImageProblem(f"The image {image!r} has no python3, which the sandbox needs: {error}") from error
-        raise SandboxUnavailable(f"The Docker engine did not start a container of {image!r}: {error}") from error
+        raise SandboxUnavailable(f"The engine did not start a container of {image!r}: {error}") from error

@@ -1,14 +1,17 @@
-"""The Docker engine: a client for it, its images, and the removal of containers whose owner is gone.
+"""An engine that speaks Docker's API: a client for it, what it is, its images, and containers whose owner is gone.
 
-Nothing here talks to a registry. Left out: containers (`sandbox.docker`), making images (`sandbox.images`).
+Nothing here talks to a registry. Left out: containers (`sandbox.docker`), making images (`sandbox.images`), what
+Podman wants otherwise (`sandbox.podman`).
 """
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sandbox import podman
 from sandbox.base import ImageProblem, SandboxUnavailable
 from sandbox.owner import is_gone
 
@@ -22,26 +25,65 @@ TIMEOUT = 180  # seconds; an engine on a busy disk takes minutes for what takes 
 ABANDONED = 3600.0  # seconds after which a stopped container of another machine or pid namespace is removed
 
 
-def connect() -> DockerClient:
-    """A client for DOCKER_HOST, else for the current context. Raises SandboxUnavailable."""
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What an engine says of itself."""
+
+    name: str  # Docker or Podman, whichever kind of sandbox was asked for
+    version: str
+    rootless: bool  # it has no more rights than an ordinary user
+    bounds: bool  # it can bound memory and processes; without root that takes control groups of version 2
+    cpus: float
+    runtime: str  # the OCI runtime that it takes when none is asked for
+    runtimes: tuple[str, ...]  # those that it knows
+
+
+def connect(kind: str = "docker") -> DockerClient:
+    """A client: `docker` for DOCKER_HOST, else the current context; `podman` for CONTAINER_HOST, else its socket.
+
+    Raises SandboxUnavailable.
+    """
     import docker
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
     try:
-        if os.environ.get("DOCKER_HOST"):
+        if kind == "podman":
+            client = docker.DockerClient(podman.address(), timeout=TIMEOUT)
+        elif os.environ.get("DOCKER_HOST"):
             client = docker.from_env(timeout=TIMEOUT)
         else:
             context = docker.ContextAPI.get_current_context()
             client = docker.DockerClient(context.Host, tls=context.TLSConfig, timeout=TIMEOUT)
         client.ping()
     except (DockerException, RequestException, OSError, ValueError) as error:
-        where = os.environ.get("DOCKER_HOST") or "the default socket"
-        raise SandboxUnavailable(
-            f"The Docker engine at {where} does not answer: {error}. Start it (`systemctl start docker`), set "
-            "DOCKER_HOST to where it listens, make sure that you may use its socket, or use `--sandbox bubblewrap`."
-        ) from error
+        raise SandboxUnavailable(_unreachable(kind, error)) from error
     return client
+
+
+def _unreachable(kind: str, error: Exception) -> str:
+    if kind == "podman":
+        return f"Podman does not answer: {error}. {podman.START}"
+    where = os.environ.get("DOCKER_HOST") or "the default socket"
+    return (
+        f"The Docker engine at {where} does not answer: {error}. Start it (`systemctl start docker`), set "
+        "DOCKER_HOST to where it listens, make sure that you may use its socket, or use `--sandbox bubblewrap`."
+    )
+
+
+def look(client: DockerClient) -> Engine:
+    """What the engine behind this client is. Raises DockerException."""
+    version, info = client.version(), client.info()
+    names = [str(part.get("Name")) for part in version.get("Components") or ()]
+    return Engine(
+        name="Podman" if "Podman Engine" in names else "Docker",
+        version=str(version.get("Version")),
+        rootless="name=rootless" in (info.get("SecurityOptions") or ()),
+        bounds=bool(info.get("MemoryLimit")) and bool(info.get("PidsLimit")),
+        cpus=float(info["NCPU"]),
+        runtime=str(info.get("DefaultRuntime") or ""),
+        runtimes=tuple(sorted(info.get("Runtimes") or ())),
+    )
 
 
 def find_image(client: DockerClient, name: str) -> str:
@@ -52,12 +94,12 @@ def find_image(client: DockerClient, name: str) -> str:
         return str(client.images.get(name).id)
     except (ImageNotFound, APIError) as error:
         raise ImageProblem(
-            f"The Docker engine has no image {name!r}. Make the base image with `agent sandbox build`, or bring "
-            f"your own there (`docker pull`, `docker load`) and name it with --image."
+            f"The engine has no image {name!r}. Make the base image with `agent sandbox build`, or bring your own "
+            f"there (`docker pull`, `docker load`) and name it with --image."
         ) from error
 
 
-def prune() -> int:
+def prune(kind: str = "docker") -> int:
     """Remove containers whose owner is gone; returns how many went. Raises SandboxUnavailable.
 
     Several processes may do so at once: a container that another one is removing is its business.
@@ -65,12 +107,12 @@ def prune() -> int:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    client = connect()
+    client = connect(kind)
     try:
         found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
         return sum(_removed(container) for container in found if _is_stale(container))
     except (DockerException, RequestException) as error:
-        raise SandboxUnavailable(f"The Docker engine does not list its containers: {error}. Start it again.") from None
+        raise SandboxUnavailable(f"The engine does not list its containers: {error}. Start it again.") from None
     finally:
         client.close()
 
