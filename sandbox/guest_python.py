@@ -1,0 +1,144 @@
+"""The interpreter that a sandbox brings along where the image has none that can run the guest.
+
+A folder made once from the base image, named by what is in it, shown read-only outside of every folder that commands
+can write to. It is started by its own loader, which is told where the libraries are on the command line: no variable
+is set for it, so commands inherit none, and it runs over glibc, musl or an empty image alike. Left out: what is in it
+(`sandbox.guest_python_make`) and how an engine gets it (`sandbox.guest_python_volume`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandbox.base import ImageProblem
+from sandbox.channel import GUEST_ARGV
+from sandbox.guest_python_make import GIT, LIBRARIES, LOADER, PYTHON, digest, machine_of, make
+
+if TYPE_CHECKING:
+    from sandbox.images.progress import Report
+
+BROUGHT_DIR = "/run/patchwright-guest"  # where a sandbox shows the folder
+FORMAT = 1  # raise it when the same base image would give another folder
+_DIGEST = "digest"
+_START = (f"{BROUGHT_DIR}/{LOADER}", "--inhibit-cache", "--library-path", f"{BROUGHT_DIR}/{LIBRARIES}")
+BROUGHT_ARGV = (*_START, f"{BROUGHT_DIR}/{PYTHON}", *GUEST_ARGV[1:])
+BROUGHT_GIT = (*_START, f"{BROUGHT_DIR}/{GIT}")  # begins a command line that runs git where the image has none
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The interpreter's folder on this machine. `machine` is the processor that it is for, as `uname -m` says it."""
+
+    folder: Path
+    digest: str
+    machine: str
+
+
+def bundle(report: Report | None = None) -> Bundle:
+    """The interpreter, made when it isn't in the cache: 2 s, and 20 s more where there is no base image yet.
+
+    Raises ImageProblem.
+    """
+    from sandbox.images.cache import images_dir, locked, remove_tree, unfinished
+    from sandbox.images.progress import silent, step
+
+    report = report or silent
+    tar = _base(report)
+    name = f"guest-python-{tar.stem.removeprefix('base-')}-{FORMAT}"
+    target = images_dir() / name
+    if _is_fresh(target, tar):
+        return _read(target)
+    with locked(images_dir(), name, report), unfinished(images_dir(), name) as scratch:
+        if _is_fresh(target, tar):
+            return _read(target)  # another process has just made it
+        try:
+            with step("making the interpreter for images without Python", report):
+                made = make(tar, scratch)
+                (made / _DIGEST).write_text(digest(made))
+        except OSError as error:
+            raise ImageProblem(
+                f"the interpreter for images without Python can't be made: {error}.\n"
+                "Try: check the free space of the cache folder (PATCHWRIGHT_CACHE moves it)."
+            ) from error
+        os.utime(made)
+        if target.is_dir():
+            target.rename(scratch / "replaced")
+        made.rename(target)
+        remove_tree(scratch / "replaced")
+    return _read(target)
+
+
+def tree_python(tree: Path, path: str) -> bool:
+    """Whether a root folder has a `python3` on this PATH. Links are followed as they lead inside."""
+    return any(_leads_to_file(tree, f"{folder}/python3") for folder in path.split(":"))
+
+
+def without_loader_settings(image: Mapping[str, str], ours: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Variables for the interpreter's start, and those that commands get on top, from the image's and ours.
+
+    What the image or a caller says to the image's loader (`LD_PRELOAD`, `GLIBC_TUNABLES`) is for the image's
+    programs: ours would load libraries that were made for another C library.
+    """
+    both = {**image, **ours}
+    kept = {name: value for name, value in both.items() if name.startswith(("LD_", "GLIBC_", "MALLOC_"))}
+    plain = {name: value for name, value in ours.items() if name not in kept}
+    return {**plain, **dict.fromkeys(kept, "")}, kept
+
+
+def is_known(image: str) -> bool:
+    """Whether an image (by its id) was seen to need the interpreter on this machine."""
+    return _marker(image).exists()
+
+
+def remember(image: str) -> None:
+    """Note that an image needs it, so that its next sandbox isn't first tried without."""
+    with suppress(OSError):  # a cache that can't be written to costs a container each time, nothing else
+        _marker(image).touch()
+
+
+def _marker(image: str) -> Path:
+    from sandbox.images.cache import cache_dir
+
+    return cache_dir() / "images" / f".no-python-{image.removeprefix('sha256:')[:24]}"
+
+
+def _base(report: Report) -> Path:
+    """The tar to make it from: this machine's base image, another one that is there, or a new one."""
+    from sandbox.images.base_image import base_tar, cached_bases
+    from sandbox.images.cache import images_dir
+    from sandbox.images.recipe import recipe
+
+    plain = images_dir() / f"base-{recipe().digest}.tar"
+    if plain.is_file():
+        return plain
+    cached = cached_bases()
+    return cached[0].tar if cached else base_tar(report=report)
+
+
+def _is_fresh(target: Path, tar: Path) -> bool:
+    return target.is_dir() and target.stat().st_mtime >= tar.stat().st_mtime
+
+
+def _read(folder: Path) -> Bundle:
+    return Bundle(folder, (folder / _DIGEST).read_text(), machine_of(folder / LOADER))
+
+
+def _leads_to_file(tree: Path, name: str) -> bool:
+    """Whether a path of a root folder leads to a file in it, through links that are read as from inside."""
+    for _ in range(40):
+        done = Path("/")
+        for index, part in enumerate(parts := [part for part in name.split("/") if part]):
+            done = done.parent if part == ".." else done / part
+            inside = tree / str(done).lstrip("/")
+            if inside.is_symlink():
+                leads = os.path.normpath(done.parent / inside.readlink())
+                name = "/".join([leads, *parts[index + 1 :]])
+                break
+        else:
+            return (tree / str(done).lstrip("/")).is_file()
+    return False
