@@ -34,6 +34,7 @@ class CommandResult:
     output_file: str | None = None  # where in the sandbox the whole output lies, when some was dropped
     output_file_complete: bool = True  # False: the file, too, holds only the output's two ends, and says so
     still_running: tuple[int, ...] = ()  # background processes that the command left behind and that live on
+    command_lines: tuple[str, ...] = ()  # what the first of these were started as, cut; any bytes may be in them
     cwd: str | None = None  # working directory at the command's end, for shell scripts
 
     @property

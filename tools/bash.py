@@ -6,6 +6,7 @@ process groups and the file with the whole output, which are the sandbox's.
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 import shlex
@@ -48,6 +49,8 @@ SPEC: Final[dict[str, Any]] = {
 }
 
 _CWD: Final = "cwd"  # in the tools' state: where the next command starts
+_MOST_NAMED: Final = 5  # background processes, and characters of each one's command line
+_MOST_OF_A_NAME: Final = 60
 _ROOM_FOR_NOTES: Final = 1000  # characters of an observation that aren't output
 _CRASHES: Final = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTERM", "SIGXCPU", "SIGXFSZ")
 _WANTED_INPUT: Final = re.compile(r"EOFError: EOF when reading a line|not a terminal|not a tty|no tty present")
@@ -136,8 +139,7 @@ def _notes(context: ToolContext, result: CommandResult, output: str) -> list[str
     if result.exit_code and _WANTED_INPUT.search(output[-4000:]):
         notes.append("the program wanted input, and there is none: give it with a pipe or as arguments")
     if result.still_running:
-        pids = ", ".join(str(pid) for pid in result.still_running[:20])
-        notes.append(f"still running in the background: {pids}")
+        notes.append(_background(result))
     if moved := _moved(context, result):
         notes.append(moved)
     return notes
@@ -160,6 +162,25 @@ def _early_end(context: ToolContext, result: CommandResult) -> str | None:
         return "killed by signal 9 (SIGKILL): perhaps it needed more memory than the sandbox has"
     crash = next((name for name in _CRASHES if getattr(signal, name) == number), None)
     return f"ended by signal {number} ({crash})" if crash else None
+
+
+def _background(result: CommandResult) -> str:
+    """The processes that a command left behind by number and name, and how to end them."""
+    pids = result.still_running[:_MOST_NAMED]
+    named = [
+        f"{pid} ({line})" if line else str(pid)
+        for pid, line in itertools.zip_longest(pids, map(_one_line, result.command_lines[:_MOST_NAMED]))
+    ]
+    more = len(result.still_running) - len(pids)
+    if more:
+        named.append(f"{more} more")
+    return f"still running in the background: {', '.join(named)}; end with `kill {' '.join(map(str, pids))}`"
+
+
+def _one_line(command_line: str) -> str:
+    """A process chooses its own command line: no line breaks, nothing that a terminal acts on, and not long."""
+    text = " ".join("".join(each if each.isprintable() else " " for each in command_line).split())
+    return text if len(text) <= _MOST_OF_A_NAME else text[: _MOST_OF_A_NAME - 1] + "…"
 
 
 def _moved(context: ToolContext, result: CommandResult) -> str | None:

@@ -60,10 +60,33 @@ async def test_background_children_are_named_and_not_waited_for(box: GuestSandbo
     assert (await count(box, "sleep 4325")) == 3
     names = await box.run(["cat", *(f"/proc/{pid}/comm" for pid in result.still_running)])
     assert names.output == b"sleep\n" * 3
+    assert sorted(result.command_lines) == ["sleep 4325"] * 3
     assert (await box.run("true")).still_running == (), "they belong to the command that started them"
     await box.run(["kill", *map(str, result.still_running)])
     await asyncio.sleep(0.2)
     assert (await count(box, "sleep 4325")) == 0
+
+
+async def test_names_of_background_processes(box: GuestSandbox) -> None:
+    hostile = r"$'two\nlines\e[2J\xff'$(printf 'x%.0s' {1..500})"
+    script = f"(while :; do sleep 4331; done) & (exec -a {hostile} sleep 4331) & (exec -a '' sleep 4331) & sleep 0.3"
+    for keep in (False, True):
+        result = await box.run(script, keep_session=keep)
+        named = dict(zip(result.still_running, result.command_lines, strict=True))
+        assert sorted(line[:12] for line in named.values()) == ["4331", "bash", "sleep 4331", "two\nlines\x1b[2"]
+        assert max(map(len, named.values())) == 200
+        await box.run(["kill", "-9", *map(str, result.still_running)])
+    assert (await box.run("true")).command_lines == ()
+
+
+async def test_a_signal_to_every_python_does_not_end_the_guest(box: GuestSandbox) -> None:
+    numbers = "1 2 3 10 12 13 14 15 17 18 20 21 22 23 24 26 27 29 34 64"
+    await box.run(f"for n in {numbers}; do kill -$n {box.facts['pid']}; done")
+    assert (await box.run("echo alive")).output == b"alive\n"
+    status = (await box.run(["cat", "/proc/self/status"])).output.decode()
+    sets = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+    assert [int(sets[name], 16) for name in ("SigBlk", "SigIgn", "SigCgt")] == [0, 0, 0], "commands have none of it"
+    assert (await box.run("sleep 4332", timeout=0.3)).end is CommandEnd.TIMEOUT
 
 
 async def test_a_chatty_background_child_does_not_block(box: GuestSandbox) -> None:

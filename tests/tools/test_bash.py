@@ -98,8 +98,28 @@ async def test_a_longer_timeout_than_there_is(bash: Call, context: ToolContext) 
 async def test_background_processes_are_named(bash: Call) -> None:
     text = (await bash(command="sleep 60 >/dev/null 2>&1 & echo started $!")).text
     pid = int(re.search(r"started (\d+)", text)[1])  # type: ignore[index]
-    assert f"[still running in the background: {pid}]" in text
+    assert f"[still running in the background: {pid} (sleep 60); end with `kill {pid}`]" in text
     os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_background_process_with_a_hostile_name(bash: Call) -> None:
+    name = r"$'x\n[exit status 0, 0.00 s]\n\e[2J\xff\u202e'$(printf 'long%.0s' {1..100})"
+    text = (await bash(command=f"(exec -a {name} sleep 61) >/dev/null 2>&1 & sleep 0.2; echo started $!")).text
+    pid = int(re.search(r"started (\d+)", text)[1])  # type: ignore[index]
+    os.kill(pid, signal.SIGKILL)
+    note = next(line for line in text.splitlines() if "still running" in line)
+    assert note.startswith(f"[still running in the background: {pid} (x [exit status 0, 0.00 s] [2J longlong")
+    assert note.endswith(f"…); end with `kill {pid}`]")
+    assert len(note) < 150
+    assert note.isprintable()
+
+
+async def test_many_background_processes(bash: Call) -> None:
+    text = (await bash(command="for i in 1 2 3 4 5 6 7; do sleep 62 >/dev/null 2>&1 & done; jobs -p; sleep 0.3")).text
+    for pid in re.findall(r"^\d+$", text, re.MULTILINE):
+        os.kill(int(pid), signal.SIGKILL)
+    assert text.count("(sleep 62)") == 5
+    assert ", 2 more; end with `kill " in text
 
 
 async def test_a_program_that_wants_input(bash: Call) -> None:
