@@ -99,6 +99,14 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
+class Carrier(Protocol):
+    """Takes the frames that belong to no call but to a connection (`sandbox.network_tunnel`)."""
+
+    def received(self, message: Message, data: bytes) -> None: ...
+
+    def ended(self) -> None: ...
+
+
 @dataclass(slots=True)
 class _Call:
     reply: asyncio.Future[Frame]
@@ -114,6 +122,7 @@ class Channel:
     stream: Stream
     died: Callable[[str, bool], None] = lambda reason, certain: None  # told once; see `ended`
     reason: str | None = None
+    tunnel: Carrier | None = None  # connections of a sandbox that may have some
     errors: bytearray = field(default_factory=bytearray)  # the last words of the guest's stderr
     _reader: FrameReader = field(default_factory=FrameReader)
     _calls: dict[int, _Call] = field(default_factory=dict)
@@ -142,6 +151,8 @@ class Channel:
             return
         self.reason = reason
         self.stream.close()
+        if self.tunnel is not None:
+            self.tunnel.ended()
         self.died(reason, certain)
 
     def fail_pending(self, error: Exception) -> None:
@@ -153,6 +164,9 @@ class Channel:
         self._calls.clear()
 
     def _dispatch(self, message: Message, payload: bytes) -> None:
+        if "tunnel" in message and self.tunnel is not None:
+            self.tunnel.received(message, payload)
+            return
         number = message.get("id")
         call = self._calls.get(number) if isinstance(number, int) else None
         if call is None:

@@ -13,7 +13,7 @@ import mmap
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from sandbox.base import (
     DEFAULT_MAX_OUTPUT,
@@ -33,9 +33,13 @@ from sandbox.policy import (
     KILL_GRACE,
     MIB,
     OPEN_TIMEOUT,
+    Network,
     SandboxSpec,
 )
 from sandbox.scratch import remove_folder, scratch_folder
+
+if TYPE_CHECKING:
+    from sandbox.network_tunnel import RegistryAccess
 
 READ_CHUNK = 4 * MIB
 MAX_READ = 1024 * MIB
@@ -96,6 +100,8 @@ class GuestSandbox:
 
     async def start(self, config: Message, program: bytes = b"") -> None:
         """Hand the guest its source and its settings; returns when it has answered."""
+        access = self._registries()
+        config = config if access is None else access.config(config, self.state_dir)
         message = {"workdir": self.workdir, "state_dir": self.state_dir, **config}
         self._channel.stream.write(guest_source())
         try:
@@ -108,6 +114,16 @@ class GuestSandbox:
                 "The guest could not close itself off (seccomp or prctl refused), so nothing may run there. "
                 "Use an image whose python3 has ctypes and a kernel with seccomp."
             )
+        if access is not None:
+            await access.started(self)
+
+    def _registries(self) -> RegistryAccess | None:
+        """The way to package indexes, for a sandbox that may reach them and has a network of its own."""
+        if self.spec.network is not Network.REGISTRIES or self.kind == "none":
+            return None
+        from sandbox.network_tunnel import RegistryAccess
+
+        return RegistryAccess.attach(self._channel, self.spec)
 
     # -- life and death
 
@@ -213,13 +229,9 @@ class GuestSandbox:
         while wanted > 0:
             step = min(wanted, READ_CHUNK)
             message = {"op": "read", "path": path, "offset": offset, "limit": step}
-            answer, data = await self._call(message)
+            _, data = await self._call(message)
             with self._checking():
                 _require(len(data) <= step, "more bytes than asked for")
-                size = _number(answer.get("size", 0), 0, 1 << 63)
-            if limit is None and size > MAX_READ:  # a sparse file of any size costs its sender nothing
-                wanted = 0
-                break
             parts.append(data)
             offset += len(data)
             wanted -= len(data)
@@ -332,9 +344,8 @@ def _result(answer: Message, data: bytes, max_output: int) -> CommandResult:
     _require(len(data) <= max_output + 1024, "more output than asked for")
     head = _number(answer["head"], 0, len(data))
     file, cwd = answer.get("output_file"), answer.get("cwd")
-    left, lines = answer["still_running"], answer.get("command_lines", [])
+    left = answer["still_running"]
     _require(isinstance(left, list) and len(left) <= 1000, "a list that can't be")
-    _require(isinstance(lines, list) and len(lines) <= len(left), "a list that can't be")
     seconds = answer["seconds"]
     _require(isinstance(seconds, float | int) and 0 <= seconds < 1e9, "a duration that can't be")
     return CommandResult(
@@ -347,7 +358,6 @@ def _result(answer: Message, data: bytes, max_output: int) -> CommandResult:
         output_file=None if file is None else _text(file),
         output_file_complete=answer.get("complete") is True,
         still_running=tuple(_number(pid, 1, 1 << 31) for pid in left),
-        command_lines=tuple(_text(line) for line in lines),
         cwd=None if cwd is None else _text(cwd),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -40,6 +40,7 @@ class Limits:
     home_bytes: int = GIB
     state_bytes: int = 256 * MIB
     shm_bytes: int = 64 * MIB
+    files: int = 1_000_000  # files and folders in each of them
 
     @property
     def folder_bytes(self) -> int:
@@ -51,6 +52,11 @@ class Limits:
         """The kernel's limit: full folders never take memory from the processes' share."""
         return self.memory + self.folder_bytes
 
+
+PROXY_PORT = 31280  # on the sandbox's own loopback, with the network `registries`
+CA_FILE = "ca.crt"  # in the state folder, with the network `registries`: whom this machine trusts
+CONNECTIONS = 64  # to package indexes, at once
+WINDOW = 256 * KIB  # of bytes on their way in each direction of a connection
 
 # Prompts, pagers and editors would wait for somebody who isn't there. Python: unbuffered, so that a command that
 # is ended at its deadline still shows what it printed; no .pyc files, because an edit within the same second and
@@ -77,17 +83,48 @@ QUIET_ENV: Mapping[str, str] = MappingProxyType(
     }
 )
 
-HARDENING: tuple[tuple[str, str], ...] = (
-    ("network", "none; only a loopback of its own"),
-    ("user", "not root, inside and on the host"),
-    ("capabilities", "all dropped"),
-    ("new privileges", "refused; set-user-id programs don't raise"),
-    ("system calls", "filtered: no mount, namespaces, tracing, keyrings, bpf, modules, io_uring; four socket families"),
-    ("root filesystem", "read-only"),
-    ("writable", "work folder, /tmp, home, /dev/shm and our state folder, each of bounded size"),
-    ("environment", "the image's and ours, nothing of the host"),
-    ("host paths", "none"),
-    ("limits", "memory, processes, CPU, open files, disk; time and output per command"),
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the hardening: what holds in every kind that isolates. `sandbox.check` measures each by its name."""
+
+    name: str
+    promise: str
+    weaker: Mapping[str, str] = field(default_factory=dict)  # where less holds -> what, instead
+
+
+_ROOTLESS = "bubblewrap without root"  # there, no control group can be made
+HARDENING: tuple[Line, ...] = (
+    Line("network", "none; only a loopback of its own, and no socket of the host"),
+    Line("user", "not root, inside and on the host"),
+    Line("files' owner", "what is made inside belongs to that user, never to the host's root"),
+    Line("capabilities", "all dropped, in every set"),
+    Line("new privileges", "refused: set-user-id programs don't raise"),
+    Line("system calls", "filtered: no mounts, namespaces, tracing, keyrings, bpf, modules, io_uring, foreign sockets"),
+    Line("root filesystem", "read-only"),
+    Line("writable folders", "work folder, /tmp, home, /dev/shm and our state folder, in memory, no others"),
+    Line("disk", "each writable folder is of bounded size"),
+    Line(
+        "inodes",
+        "each writable folder holds a bounded number of files, or they count as memory",
+        {_ROOTLESS: "as many as the kernel allows by itself"},
+    ),
+    Line("devices", "only those that every program needs: null, zero, full, random, terminals"),
+    Line("kernel settings", "/proc/sys, /sys and the like can't be written"),
+    Line("processes", "bounded; threads count"),
+    Line(
+        "memory",
+        "bounded by the kernel, without swap",
+        {_ROOTLESS: "the guest looks five times a second and kills the largest process"},
+    ),
+    Line("CPU", "bounded by the kernel", {_ROOTLESS: "not bounded"}),
+    Line("open files", "bounded for each process; no core files"),
+    Line("wall time", "every command has a deadline, and all that it started ends there"),
+    Line("output", "bounded for each command, however much it writes"),
+    Line("environment", "the image's and ours, nothing of the host"),
+    Line("host paths", "none but the image's own files, read-only"),
+    Line("engine socket", "no socket of a container engine inside"),
+    Line("labels", "all that could outlive its owner carries the owner's name, so that `prune` finds it"),
 )
 
 
@@ -97,6 +134,20 @@ class Network(StrEnum):
     NONE = "none"  # a loopback of its own, nothing else
     REGISTRIES = "registries"  # the package indexes, through a proxy of ours that allows no other place
     FULL = "full"  # whatever the engine's or the host's own network reaches
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """One request of a sandbox to a package index, when it has ended; refused ones too."""
+
+    method: str  # empty for what was no request
+    target: str  # host:port
+    allowed: bool
+    why: str  # it was refused or cut off
+    address: str  # that was connected to
+    seconds: float
+    sent: int  # bytes of all requests that were open meanwhile
+    received: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +161,7 @@ class SandboxSpec:
     labels: Mapping[str, str] = field(default_factory=dict)  # shown by the engine, e.g. {"run": id}
     folder: str | None = None  # kind `none` only: an existing folder to work in instead of a new one
     network: Network = Network.NONE
+    on_request: Callable[[NetworkRequest], None] | None = field(default=None, compare=False)  # `registries` only
     runtime: str | None = None  # Docker, Podman: an OCI runtime that the engine knows (runsc, kata-runtime)
     allow_tracing: bool = False  # ptrace for debuggers and sanitizers
     answer_grace: float = 30.0  # seconds that the guest may be late with an answer before the sandbox counts as dead
