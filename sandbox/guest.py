@@ -157,7 +157,7 @@ class Spool(object):
         self.total = 0
         self.tail = Tail(SPOOL_TAIL)
         self.failed = False
-        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self.fd = fresh_file(path)
 
     def add(self, data: bytes) -> None:
         self.total += len(data)
@@ -190,6 +190,21 @@ class Spool(object):
         if self.failed:
             os.unlink(self.path)
         return not self.failed
+
+
+def fresh_file(path: bytes) -> int:
+    """A new file of ours where commands can write, too: what they put there before us is never opened.
+
+    It could be a FIFO, which would hold us up for ever, or a link to our own descriptor of the host's stream, and
+    then what a command prints would be taken for what we say.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    return os.open(path, flags, 0o644)
 
 
 class Output(object):
@@ -258,6 +273,22 @@ def processes() -> "Dict[int, Process]":
     return found
 
 
+FAULTS = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
+
+
+def outlive_signals(handler: "Any" = lambda number, frame: None) -> None:
+    """A command that ends every python by name must not end us: only the end of stdin does, and what none can catch.
+
+    Handlers, because a signal that is ignored or blocked stays so in every command that is started.
+    """
+    for number in range(1, 65):
+        if number not in FAULTS:
+            try:
+                signal.signal(number, handler)
+            except (OSError, ValueError):  # KILL, STOP and the C library's own
+                pass
+
+
 def signal_all(pids: "Any", number: int) -> None:
     for pid in pids:
         try:
@@ -276,6 +307,22 @@ def stop_and_kill(find: "Callable[[], Set[int]]") -> None:
         signal_all(new, signal.SIGSTOP)
         stopped |= new
     signal_all(stopped, signal.SIGKILL)
+
+
+def command_line(pid: int, script: bytes) -> str:
+    """What a process was started as, at most 200 characters of it.
+
+    Its short name where that can't be read, and for a part of the shell that ran `script`: it never started anything.
+    """
+    for name in ("cmdline", "comm"):
+        try:
+            with open("/proc/%d/%s" % (pid, name), "rb") as file:
+                words = file.read(800)
+        except OSError:
+            continue
+        if words and words != script:
+            return to_text(words.replace(b"\0", b" ").strip())[:200]
+    return ""
 
 
 class Command(object):
@@ -305,6 +352,7 @@ class Command(object):
         self.killed = False
         self.finish_at: Optional[float] = None
         self.cwd = b""
+        self.started_as = b""  # the beginning of what /proc shows as its command line
 
     def next_event(self) -> float:
         if self.finish_at is not None:
@@ -398,9 +446,9 @@ def info(path: bytes, found: os.stat_result) -> "List[Any]":
     ]
 
 
-def open_regular(path: bytes, shown: str) -> int:
-    # O_NONBLOCK: opening a FIFO must not block the loop
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def open_regular(path: bytes, shown: str, flags: int = 0) -> int:
+    # O_NONBLOCK: opening a FIFO, or a file that somebody has a lease on, must not block the loop
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode):
         os.close(fd)
@@ -410,7 +458,8 @@ def open_regular(path: bytes, shown: str) -> int:
     return fd
 
 
-def read_range(path: bytes, shown: str, offset: int, limit: int) -> bytes:
+def read_range(path: bytes, shown: str, offset: int, limit: int) -> "Tuple[bytes, int]":
+    """Bytes of a file, and the size of the whole."""
     fd = open_regular(path, shown)
     try:
         parts = []
@@ -421,7 +470,7 @@ def read_range(path: bytes, shown: str, offset: int, limit: int) -> bytes:
             parts.append(part)
             offset += len(part)
             limit -= len(part)
-        return b"".join(parts)
+        return b"".join(parts), os.fstat(fd).st_size
     finally:
         os.close(fd)
 
@@ -658,8 +707,10 @@ def pack_file(
         return
     seen[key] = label
     member = tar_entry(tarfile, label, found, tarfile.REGTYPE)
-    with with_permission(path, 0o400, lambda readable: open(readable, "rb")) as source:
-        member.size = os.fstat(source.fileno()).st_size
+    # another process may have put something else there since it was looked at
+    fd = with_permission(path, 0o400, lambda readable: open_regular(readable, to_text(readable), os.O_NOFOLLOW))
+    with os.fdopen(fd, "rb") as source:
+        member.size = os.fstat(fd).st_size
         archive.addfile(member, source)
 
 
@@ -836,8 +887,7 @@ class Guest(object):
         for fd in (wake_in, wake_out, self.link.fd_in, self.link.fd_out):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(wake_out)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.signal(signal.SIGTERM, lambda number, frame: setattr(self, "stopping", True))
+        outlive_signals()
         self.selector.register(wake_in, selectors.EVENT_READ, lambda: self.on_wake(wake_in))
         self.selector.register(self.link.fd_in, selectors.EVENT_READ, self.on_frames)
         while not self.stopping:
@@ -958,6 +1008,7 @@ class Guest(object):
         command.out_fd, stdout = os.pipe()
         try:
             arguments, environment, command.cwd = self.prepare(command, request)
+            command.started_as = b"".join(word + b"\0" for word in arguments)[:800]
             command.pid = self.popen(arguments, environment, command.cwd, stdin, stdout)
         except (OSError, ValueError) as error:
             self.not_started(command, error)
@@ -1003,6 +1054,7 @@ class Guest(object):
         script = request["script"]
         if session:
             command.session_file = self.session_path(b"%d" % command.number)
+            os.makedirs(os.path.dirname(command.session_file), exist_ok=True)
             script = session_script(script, command.session_file, self.session_env, start, extra)
             if self.session_env is not None or self.session_plain is not None:
                 environment = {k: v for k, v in environment.items() if not to_text(k).isidentifier()}
@@ -1014,7 +1066,7 @@ class Guest(object):
         if len(text) < 100000:  # one argument may have 128 KiB
             return [to_bytes(self.shell), b"-c", text], environment, start
         path = self.session_path(b"%d.sh" % command.number)
-        with open(path, "wb") as file:
+        with os.fdopen(fresh_file(path), "wb") as file:
             file.write(text)
         return [to_bytes(self.shell), path], environment, start
 
@@ -1080,6 +1132,7 @@ class Guest(object):
             code = 1
             try:
                 os.setsid()
+                outlive_signals(signal.SIG_DFL)
                 for old, new in ((stdin, 0), (stdout, 1), (err_in, 2)):
                     os.dup2(old, new)
                 os.closerange(3, 1024)
@@ -1222,6 +1275,7 @@ class Guest(object):
             "output_file": to_text(spool.path) if spool else None,
             "complete": spool.complete if spool else True,
             "still_running": left[:100],
+            "command_lines": [command_line(pid, command.started_as) for pid in left[:20]],
             "cwd": self.end_session(command),
         }
         if command.fingerprint:
@@ -1244,13 +1298,13 @@ class Guest(object):
         if command.session_file is None:
             return None
         try:
-            with open(command.session_file, "rb") as file:
+            with os.fdopen(open_regular(command.session_file, "", os.O_NOFOLLOW), "rb") as file:
                 size = min(os.fstat(file.fileno()).st_size, 4 << 20)
                 cwd, _, variables = file.read(size).partition(b"\0")
             if variables.endswith(b": end\n") and cwd.startswith(b"/"):
                 self.keep_variables(command.session_file, variables)
                 self.session_cwd = cwd
-        except OSError:
+        except (OSError, Refused):
             pass
         return to_text(self.session_cwd or self.workdir)
 
@@ -1261,7 +1315,7 @@ class Guest(object):
         plain, env_file = plain_variables(variables), None
         if plain is None:
             env_file = self.session_path(b"env")
-            with open(dump, "wb") as file:
+            with os.fdopen(fresh_file(dump), "wb") as file:
                 file.write(variables)
             os.rename(dump, env_file)
         else:
@@ -1392,7 +1446,7 @@ class Guest(object):
         data = b""
         if operation == "read":
             limit = min(int(message["limit"]), MAX_DATA)
-            data = read_range(path, shown, int(message["offset"]), limit)
+            data, reply["size"] = read_range(path, shown, int(message["offset"]), limit)
         elif operation == "stat":
             reply["info"] = info(path, os.lstat(path))
         elif operation == "list":

@@ -229,9 +229,13 @@ class GuestSandbox:
         while wanted > 0:
             step = min(wanted, READ_CHUNK)
             message = {"op": "read", "path": path, "offset": offset, "limit": step}
-            _, data = await self._call(message)
+            answer, data = await self._call(message)
             with self._checking():
                 _require(len(data) <= step, "more bytes than asked for")
+                size = _number(answer.get("size", 0), 0, 1 << 63)
+            if limit is None and size > MAX_READ:  # a sparse file of any size costs its sender nothing
+                wanted = 0
+                break
             parts.append(data)
             offset += len(data)
             wanted -= len(data)
@@ -344,8 +348,9 @@ def _result(answer: Message, data: bytes, max_output: int) -> CommandResult:
     _require(len(data) <= max_output + 1024, "more output than asked for")
     head = _number(answer["head"], 0, len(data))
     file, cwd = answer.get("output_file"), answer.get("cwd")
-    left = answer["still_running"]
+    left, lines = answer["still_running"], answer.get("command_lines", [])
     _require(isinstance(left, list) and len(left) <= 1000, "a list that can't be")
+    _require(isinstance(lines, list) and len(lines) <= len(left), "a list that can't be")
     seconds = answer["seconds"]
     _require(isinstance(seconds, float | int) and 0 <= seconds < 1e9, "a duration that can't be")
     return CommandResult(
@@ -358,6 +363,7 @@ def _result(answer: Message, data: bytes, max_output: int) -> CommandResult:
         output_file=None if file is None else _text(file),
         output_file_complete=answer.get("complete") is True,
         still_running=tuple(_number(pid, 1, 1 << 31) for pid in left),
+        command_lines=tuple(_text(line) for line in lines),
         cwd=None if cwd is None else _text(cwd),
     )
 
