@@ -21,7 +21,7 @@ from sandbox.base import ImageProblem, SandboxUnavailable
 from sandbox.channel import GUEST_ARGV, Message
 from sandbox.machine import GuestSandbox
 from sandbox.pipes import ProcessStream, spawn
-from sandbox.policy import BASE_IMAGE, GID, HOME, HOST_IMAGE, STATE_DIR, UID, USER, SandboxSpec
+from sandbox.policy import BASE_IMAGE, GID, HOME, HOST_IMAGE, STATE_DIR, UID, USER, Network, SandboxSpec
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OOM_FILE = "/run/memory-events"
@@ -164,6 +164,8 @@ def _command(
 
 def _isolation(spec: SandboxSpec, fds: list[int]) -> Iterator[str]:
     yield from ("--unshare-user", "--unshare-all", "--uid", str(UID), "--gid", str(GID), "--hostname", "sandbox")
+    if spec.network is Network.FULL:
+        yield "--share-net"
     yield from ("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv")
     for name, value in {"PATH": PATH, "HOME": HOME, "LANG": "C.UTF-8"}.items():
         yield from ("--setenv", name, value)
@@ -181,16 +183,25 @@ def _root(spec: SandboxSpec, shown: Path | None, tree: Path | None, fds: list[in
             continue
         if f"/{name}" == spec.workdir:
             continue
-        if entry.is_symlink():
-            yield from ("--symlink", str(entry.readlink()), f"/{name}")
-        elif entry.is_dir():
-            yield from ("--ro-bind", str(source / name), f"/{name}")
+        if name == "etc" and spec.network is Network.FULL:  # with room for files that the tree doesn't have
+            yield from ("--dir", "/etc")
+            for part in sorted(entry.iterdir()):
+                yield from _shown(part, source / "etc" / part.name, f"/etc/{part.name}")
+        else:
+            yield from _shown(entry, source / name, f"/{name}")
     if host:
         yield from ("--dir", "/etc", "--dir", "/var")
         for name in HOST_ETC:
             yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
-    for name, text in _accounts(tree).items():
+    for name, text in {**_accounts(tree), **_names(spec)}.items():
         yield from ("--ro-bind-data", str(_memory_file(text.encode(), fds)), f"/etc/{name}")
+
+
+def _shown(entry: Path, source: Path, at: str) -> Iterator[str]:
+    if entry.is_symlink():
+        yield from ("--symlink", str(entry.readlink()), at)
+    elif entry.is_dir() or at.count("/") > 1:  # no files in the root
+        yield from ("--ro-bind", str(source), at)
 
 
 def _is_system(name: str) -> bool:
@@ -212,6 +223,14 @@ def _accounts(tree: Path | None) -> dict[str, str]:
         if path.is_file() and f":{UID}:" not in text:
             files[name] = text + line
     return files
+
+
+def _names(spec: SandboxSpec) -> dict[str, str]:
+    """/etc files by which this machine finds names; only for who may use its network."""
+    if spec.network is not Network.FULL:
+        return {}
+    found = {name: Path("/etc", name) for name in ("resolv.conf", "hosts", "nsswitch.conf")}
+    return {name: path.read_text("utf-8", "replace") for name, path in found.items() if path.is_file()}
 
 
 def _folders(spec: SandboxSpec) -> Iterator[str]:

@@ -6,11 +6,14 @@ Left out: the policy itself (`sandbox.policy`), opening the container (`sandbox.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.docker_engine import LABEL, OWNER_LABEL
 from sandbox.owner import owner
 from sandbox.policy import HOME, STATE_DIR, SandboxSpec, inside_ids, new_name
+
+if TYPE_CHECKING:
+    from docker import DockerClient
 
 
 def container_settings(spec: SandboxSpec, cpus: float) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def container_settings(spec: SandboxSpec, cpus: float) -> dict[str, Any]:
         "working_dir": "/",
         "hostname": "sandbox",
         "entrypoint": [],
-        "network_mode": "none",
+        "network_mode": "none",  # for `registries`, too: the way out is the guest's channel
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
@@ -43,10 +46,10 @@ def container_settings(spec: SandboxSpec, cpus: float) -> dict[str, Any]:
             Ulimit(name="nofile", soft=limits.open_files, hard=limits.open_files),
         ],
         "tmpfs": {
-            spec.workdir: _tmpfs(limits.workdir_bytes, "0755", uid, gid),
-            "/tmp": _tmpfs(limits.tmp_bytes, "1777", uid, gid),  # noqa: S108
-            HOME: _tmpfs(limits.home_bytes, "0755", uid, gid),
-            STATE_DIR: _tmpfs(limits.state_bytes, "0700", uid, gid),
+            spec.workdir: _tmpfs(limits.workdir_bytes, limits.files, "0755", uid, gid),
+            "/tmp": _tmpfs(limits.tmp_bytes, limits.files, "1777", uid, gid),  # noqa: S108
+            HOME: _tmpfs(limits.home_bytes, limits.files, "0755", uid, gid),
+            STATE_DIR: _tmpfs(limits.state_bytes, limits.files, "0700", uid, gid),
         },
         "stdin_open": True,
         "tty": False,
@@ -57,8 +60,17 @@ def container_settings(spec: SandboxSpec, cpus: float) -> dict[str, Any]:
     }
 
 
-def _tmpfs(size: int, mode: str, uid: int, gid: int) -> str:
-    return f"rw,exec,nosuid,nodev,size={size},mode={mode},uid={uid},gid={gid}"
+def _tmpfs(size: int, files: int, mode: str, uid: int, gid: int) -> str:
+    return f"rw,exec,nosuid,nodev,size={size},nr_inodes={files},mode={mode},uid={uid},gid={gid}"
+
+
+def full_network(client: DockerClient) -> str:
+    """The engine's bridge, where it has one: what listens on the host's loopback can't be reached from there.
+
+    Without one it is the host's own network, as it is in bubblewrap.
+    """
+    named = {network.name for network in client.networks.list()}
+    return "default" if named & {"bridge", "podman"} else "host"
 
 
 def _prefixed(labels: Mapping[str, str]) -> dict[str, str]:
