@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from sandbox.base import ImageProblem, Sandbox, SandboxUnavailable
 from sandbox.policy import BASE_IMAGE, SandboxSpec
 
-KINDS = ("docker", "bubblewrap", "none")
+ENGINES = ("docker", "podman")  # they speak Docker's API: images are tags, and a spec may name a runtime
+KINDS = (*ENGINES, "bubblewrap", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +28,35 @@ class Fact:
 
 def available() -> list[Fact]:
     """Every kind, the preferred one first. Starts nothing that stays; takes well under a second."""
-    return [_docker(), _bubblewrap(), Fact("none", True, "always there, isolates nothing; only by name", "")]
+    return [*_isolating(), Fact("none", True, "always there, isolates nothing; only by name", "")]
 
 
-def _docker() -> Fact:
-    from sandbox.docker_engine import connect, find_image
+def _isolating() -> Iterator[Fact]:
+    """Looked at one by one: who takes the first that works doesn't wait for the others."""
+    yield from map(_engine, ENGINES)
+    yield _bubblewrap()
+
+
+def _engine(kind: str) -> Fact:
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    from sandbox.docker_engine import connect, find_image, look
 
     try:
-        client = connect()
+        client = connect(kind)
     except SandboxUnavailable as error:
         said, _, todo = str(error).partition(". ")
-        return Fact("docker", False, said, todo)
+        return Fact(kind, False, said, todo)
     try:
-        version = client.version()["Version"]
+        said = look(client).said
         try:
             find_image(client, BASE_IMAGE)
         except ImageProblem:
-            return Fact("docker", True, f"engine {version}; the base image is made at the first run", "")
-        return Fact("docker", True, f"engine {version}, base image there", "")
+            return Fact(kind, True, f"{said}; the base image is made at the first run", "")
+        return Fact(kind, True, f"{said}, base image there", "")
+    except (DockerException, RequestException) as error:
+        return Fact(kind, False, f"the engine answers, and says nothing of itself: {error}", "Start it again.")
     finally:
         client.close()
 
@@ -61,7 +73,7 @@ def _bubblewrap() -> Fact:
 
 
 async def choose(kind: str) -> str:
-    """`auto` becomes docker where an engine answers, else bubblewrap where it works; other kinds stay.
+    """`auto` becomes docker or podman where an engine answers, else bubblewrap where it works; other kinds stay.
 
     Raises SandboxUnavailable with what to do. Never chooses `none`.
     """
@@ -69,10 +81,12 @@ async def choose(kind: str) -> str:
         return kind
     if kind != "auto":
         raise SandboxUnavailable(f"There is no sandbox of kind {kind!r}; use auto, {', '.join(KINDS)}.")
-    facts = await asyncio.to_thread(lambda: (_docker(), _bubblewrap()))
-    for fact in facts:
+    facts: list[Fact] = []
+    looking = _isolating()
+    while fact := await asyncio.to_thread(next, looking, None):
         if fact.usable:
             return fact.kind
+        facts.append(fact)
     found = "\n".join(f"- {fact.kind}: {fact.said}. {fact.todo}" for fact in facts)
     raise SandboxUnavailable(
         f"No sandbox can be had on this machine.\n{found}\nTo run without isolation, as you and on this machine, "
@@ -81,12 +95,17 @@ async def choose(kind: str) -> str:
 
 
 async def open_sandbox(kind: str, spec: SandboxSpec) -> Sandbox:
-    """Open a sandbox of this kind (`auto | docker | bubblewrap | none`). Raises SandboxError."""
-    match await choose(kind):
-        case "docker":
+    """Open a sandbox of this kind (`auto | docker | podman | bubblewrap | none`). Raises SandboxError."""
+    chosen = await choose(kind)
+    if spec.runtime and chosen not in ENGINES:
+        raise SandboxUnavailable(
+            f"The kind {chosen} has no OCI runtimes, and {spec.runtime!r} is asked for: use `--sandbox docker`."
+        )
+    match chosen:
+        case "docker" | "podman":
             from sandbox.docker import open_docker
 
-            return await open_docker(spec)
+            return await open_docker(spec, chosen)
         case "bubblewrap":
             from sandbox.bubblewrap import open_bubblewrap
 
@@ -102,13 +121,16 @@ def prune() -> dict[str, int]:
     from sandbox import cgroups
     from sandbox.scratch import prune_scratch
 
-    return {**dict(_prune_containers()), "control groups": cgroups.prune(), "folders": prune_scratch()}
+    return {"containers": _prune_containers(), "control groups": cgroups.prune(), "folders": prune_scratch()}
 
 
-def _prune_containers() -> Iterator[tuple[str, int]]:
+def _prune_containers() -> int:
     from sandbox import docker_engine
 
-    try:
-        yield "containers", docker_engine.prune()
-    except SandboxUnavailable:
-        return  # no engine: nothing of it can be left
+    gone = 0
+    for kind in ENGINES:
+        try:
+            gone += docker_engine.prune(kind)
+        except SandboxUnavailable:
+            continue  # no engine: nothing of it can be left
+    return gone

@@ -17,7 +17,9 @@ START = (
     "systemd `podman system service --time=0 unix://SOCKET`), set CONTAINER_HOST to where it listens "
     "(`unix:///run/podman/podman.sock`), or use another `--sandbox`."
 )
+API = "1.40"  # of Docker; every Podman since 3 speaks it, and to ask which one it prefers takes it 0.4 seconds
 NO_INIT = "container-init binary not found"  # Podman takes the program `catatonit` for that, a package of its own
+ENDED_MEANWHILE = "could not be stopped"  # what removing a container says that ends by itself at that moment
 # With no limits of its own it gives root a million processes, and needs the right to raise limits for that.
 _PROCESSES_OF_ROOT = 16384
 # It puts memory file systems without a bound over these where the root is read-only.
@@ -77,5 +79,5 @@ def settings(docker: Mapping[str, Any], *, rootless: bool, bounds: bool) -> dict
 
 def _tmpfs(options: str) -> str:
     """`U` gives the folder to the container's user; Podman doesn't take ids, and would copy the image's files in."""
-    kept = [option for option in options.split(",") if not option.startswith(("uid=", "gid="))]
+    kept = [option for option in options.split(",") if not option.startswith(("uid=", "gid=", "nr_inodes="))]
     return ",".join([*kept, "U", "notmpcopyup"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.base import SandboxUnavailable
+from sandbox.choose import ENGINES
 from sandbox.machine import GuestSandbox
 from sandbox.owner import owner
 from tests.sandbox.kinds import ISOLATED, KINDS, SPEC, opener
@@ -41,14 +42,15 @@ def nothing_left_behind() -> Iterator[None]:
     assert not [line for line in left if b"bwrap" in line or b"exec(compile(get" in line], "processes left"
     new = {name for name in set(os.listdir("/dev/shm")) - shm_before if "patchwright" in name}
     assert not new, "shared memory left"
-    assert not _containers(mine), "containers left"
+    for engine in ENGINES:
+        assert not _containers(engine, mine), "containers left"
 
 
-def _containers(mine: str) -> list[str]:
+def _containers(engine: str, mine: str) -> list[str]:
     from sandbox.docker_engine import OWNER_LABEL, connect
 
     try:
-        client = connect()
+        client = connect(engine)
     except SandboxUnavailable:
         return []
     try:

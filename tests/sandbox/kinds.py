@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 
 import pytest
 
+from sandbox.base import SandboxError
 from sandbox.choose import available
 from sandbox.machine import GuestSandbox
-from sandbox.policy import MIB, Limits, SandboxSpec
+from sandbox.policy import BASE_IMAGE, MIB, Limits, SandboxSpec
 
 SPEC = SandboxSpec(
     limits=Limits(
@@ -26,49 +28,61 @@ SPEC = SandboxSpec(
 )
 REQUIRED = {kind for kind in os.environ.get("PATCHWRIGHT_REQUIRE", "").split(",") if kind}
 
-KINDS = [
+# What a kind opens, where its name goes on behind a colon: `docker:bare` is Docker with IMAGES["bare"]. A function
+# makes the image ready and returns its tag; it may raise SandboxError, which is why the kind can't be had.
+IMAGES: dict[str, Callable[[], str]] = {}
+ENGINES = [
     pytest.param("docker", marks=pytest.mark.docker),
-    pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
-    pytest.param("none"),
+    pytest.param("podman", marks=pytest.mark.podman),
 ]
-ISOLATED = KINDS[:2]
+ISOLATED = [*ENGINES, pytest.param("bubblewrap", marks=pytest.mark.bubblewrap)]
+KINDS = [*ISOLATED, pytest.param("none")]
 
 
 @cache
-def _missing(kind: str) -> str | None:
+def _missing(name: str) -> str | None:
+    kind, _, image = name.partition(":")
     fact = next(fact for fact in available() if fact.kind == kind)
     if not fact.usable:
         return f"{fact.said}. {fact.todo}"
-    if kind == "docker":
-        from sandbox.base import ImageProblem
-        from sandbox.docker_engine import connect, find_image
-        from sandbox.policy import BASE_IMAGE
-
-        client = connect()
-        try:
-            find_image(client, BASE_IMAGE)
-        except ImageProblem as problem:
-            return str(problem)
-        finally:
-            client.close()
+    try:
+        if image:
+            IMAGES[image]()
+        elif kind in ("docker", "podman"):
+            _find_base(kind)
+    except SandboxError as problem:
+        return str(problem)
     return None
 
 
-def need(kind: str) -> None:
+def _find_base(kind: str) -> None:
+    from sandbox.docker_engine import connect, find_image
+
+    client = connect(kind)
+    try:
+        find_image(client, BASE_IMAGE)
+    finally:
+        client.close()
+
+
+def need(name: str) -> None:
     """Skip when this kind can't be had; fail when PATCHWRIGHT_REQUIRE names it."""
-    why = _missing(kind)
-    if why is not None and kind in REQUIRED:
-        pytest.fail(f"PATCHWRIGHT_REQUIRE names {kind}, which can't be had: {why}")
+    why = _missing(name)
+    if why is not None and name.partition(":")[0] in REQUIRED:
+        pytest.fail(f"PATCHWRIGHT_REQUIRE names {name}, which can't be had: {why}")
     if why is not None:
-        pytest.skip(f"no {kind}: {why}")
+        pytest.skip(f"no {name}: {why}")
 
 
-def opener(kind: str) -> Callable[[SandboxSpec], Awaitable[GuestSandbox]]:
-    need(kind)
-    if kind == "docker":
+def opener(name: str) -> Callable[[SandboxSpec], Awaitable[GuestSandbox]]:
+    need(name)
+    kind, _, image = name.partition(":")
+    if kind in ("docker", "podman"):
         from sandbox.docker import open_docker
 
-        return open_docker
+        if not image:
+            return partial(open_docker, kind=kind)
+        return lambda spec: open_docker(replace(spec, image=IMAGES[image]()), kind)
     if kind == "bubblewrap":
         from sandbox.bubblewrap import open_bubblewrap
 
