@@ -1,8 +1,9 @@
 """Containers of Docker or Podman, hardened; the guest is the container's own process on an attached stream.
 
 The container's stdin closes when this process goes away, however it goes, and the guest then ends with all that it
-started: what remains is a stopped container, which `prune` finds by its labels. Left out: building and pulling
-images (`sandbox.images`); nothing here talks to a registry.
+started: what remains is a stopped container, which `prune` finds by its labels. An image without a Python that can
+run the guest is noticed by its first container's end, and gets ours (`sandbox.guest_python`). Left out: building and
+pulling images (`sandbox.images`); nothing here talks to a registry.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sandbox import podman, seccomp
-from sandbox.base import ImageProblem, SandboxError, SandboxUnavailable
+from sandbox import guest_python, podman, seccomp
+from sandbox.base import ImageProblem, SandboxDied, SandboxError, SandboxUnavailable
 from sandbox.channel import GUEST_ARGV
-from sandbox.docker_engine import Engine, connect, find_image, look
+from sandbox.docker_engine import Engine, connect, find_image, known, look, remove
 from sandbox.docker_runtime import check_runtime
-from sandbox.docker_settings import container_settings
+from sandbox.docker_settings import container_settings, full_network
 from sandbox.docker_stream import DockerStream
+from sandbox.guest_python import BROUGHT_ARGV, BROUGHT_DIR
 from sandbox.machine import GuestSandbox
-from sandbox.policy import BASE_IMAGE, STATE_DIR, SandboxSpec
+from sandbox.policy import BASE_IMAGE, STATE_DIR, Network, SandboxSpec
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -32,12 +36,27 @@ if TYPE_CHECKING:
 OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
+class Interpreter(StrEnum):
+    """Which Python starts the guest, in the order in which they are tried."""
+
+    USUAL = "usual"  # the image's own, or ours where the image was seen to need it
+    BROUGHT = "brought"  # ours
+    RENEWED = "renewed"  # ours, put into the engine again: what is there may be a part of it
+
+
+class NoGuest(Exception):
+    """A container ended, or didn't start, before its guest had said anything; the text says how."""
+
+
 @dataclass(slots=True)
 class DockerMachine:
     client: DockerClient
     container: Container
     kind: str
     bounds: bool  # the engine limits memory and processes; else the guest does
+    image: str  # its id
+    variables: dict[str, str] | None = None  # what commands get on top; None: the image's own Python runs the guest
+    ended_with: int | None = None  # the container's status, where we know no other reason for its end
     _stopped: bool = False
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -48,13 +67,11 @@ class DockerMachine:
                 self._stopped = True
 
     def _remove(self) -> None:
-        from docker.errors import DockerException, NotFound
+        from docker.errors import DockerException
         from requests.exceptions import RequestException
 
         try:
-            self.container.remove(force=True, v=True)
-        except NotFound:
-            pass
+            remove(self.container)
         except (DockerException, RequestException):
             # The engine is gone or busy. The guest ends with its stdin, so nothing runs on; `prune` removes the rest.
             pass
@@ -83,6 +100,7 @@ class DockerMachine:
             return "its container was ended because the memory limit was reached"
         if state["Running"]:
             return "the connection to its container was lost"
+        self.ended_with = int(state["ExitCode"])
         return f"its container ended with status {state['ExitCode']} {state.get('Error') or ''}".strip()
 
 
@@ -91,8 +109,21 @@ async def open_docker(spec: SandboxSpec, kind: str = "docker") -> GuestSandbox:
 
     Raises SandboxUnavailable, ImageProblem or SandboxDied.
     """
+    said: list[str] = []
+    for interpreter in Interpreter:
+        try:
+            return await _open(spec, kind, interpreter)
+        except NoGuest as problem:
+            said.append(str(problem))
+    raise ImageProblem(
+        f"The image {spec.image or BASE_IMAGE!r} can't run the sandbox's guest, neither with a Python of its own "
+        f"({said[0]}) nor with the one that is brought along ({said[-1]}). Add python3 (3.6 or newer) to the image."
+    )
+
+
+async def _open(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> GuestSandbox:
     filters = seccomp.program(allow_tracing=spec.allow_tracing)
-    machine, attached = await _created(spec, kind)
+    machine, attached = await _created(spec, kind, interpreter)
     try:
         _, stream = await asyncio.get_running_loop().create_connection(DockerStream, sock=attached)
         sandbox = GuestSandbox(
@@ -103,10 +134,10 @@ async def open_docker(spec: SandboxSpec, kind: str = "docker") -> GuestSandbox:
             state_dir=STATE_DIR,
             reopen=partial(open_docker, kind=kind),
         )
-        await _started(machine.container, spec)
+        await _started(machine, spec)
         await sandbox.start(
             {
-                "env": spec.environment(),
+                "env": {**spec.environment(), **(machine.variables or {})},
                 "rlimits": {"core": 0},
                 "oom_files": list(OOM_FILES),
                 "spool_bytes": spec.limits.state_bytes // 2,
@@ -114,10 +145,15 @@ async def open_docker(spec: SandboxSpec, kind: str = "docker") -> GuestSandbox:
             },
             filters,
         )
-    except BaseException:  # whatever ended the start, cancellation too: leave no container
+    except BaseException as error:  # whatever ended the start, cancellation too: leave no container
         attached.close()
         await machine.stop()
+        gave_up = machine.ended_with is not None and machine.ended_with < 128  # it wasn't killed
+        if isinstance(error, SandboxDied) and gave_up:
+            raise NoGuest(str(error)) from error
         raise
+    if machine.variables is not None:
+        await asyncio.to_thread(guest_python.remember, machine.image)
     return sandbox
 
 
@@ -128,9 +164,9 @@ def _watched(machine: DockerMachine, spec: SandboxSpec) -> dict[str, int]:
     return {"watch_memory": spec.limits.memory, "watch_processes": spec.limits.processes}
 
 
-async def _created(spec: SandboxSpec, kind: str) -> tuple[DockerMachine, socket.socket]:
+async def _created(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[DockerMachine, socket.socket]:
     """Create the container in a thread; one that comes after we were cancelled is removed there."""
-    work = asyncio.ensure_future(asyncio.to_thread(_create, spec, kind))
+    work = asyncio.ensure_future(asyncio.to_thread(_create, spec, kind, interpreter))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -142,9 +178,9 @@ async def _created(spec: SandboxSpec, kind: str) -> tuple[DockerMachine, socket.
         raise
 
 
-async def _started(container: Container, spec: SandboxSpec) -> None:
+async def _started(machine: DockerMachine, spec: SandboxSpec) -> None:
     """Start it in a thread that is waited for even when we are cancelled: a removal must not race with a start."""
-    work = asyncio.ensure_future(asyncio.to_thread(_start, container, spec))
+    work = asyncio.ensure_future(asyncio.to_thread(_start, machine, spec))
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -152,23 +188,29 @@ async def _started(container: Container, spec: SandboxSpec) -> None:
         raise
 
 
-def _create(spec: SandboxSpec, kind: str) -> tuple[DockerMachine, socket.socket]:
+def _create(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[DockerMachine, socket.socket]:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
     client = connect(kind)
     try:
-        engine = look(client)
+        engine = look(client) if spec.runtime else known(client, kind)  # a runtime must be there now
         check_runtime(engine, spec.runtime)
         image = find_image(client, spec.image or BASE_IMAGE)
-        container = _container(client, image, _settings(engine, spec))
+        settings, variables = _settings(engine, spec), None
+        if spec.network is Network.FULL:
+            settings["network_mode"] = full_network(client)
+        argv: Sequence[str] = GUEST_ARGV
+        if interpreter is not Interpreter.USUAL or guest_python.is_known(image):
+            argv, variables = BROUGHT_ARGV, _bring(client, spec, image, settings, interpreter)
+        container = _container(client, image, argv, settings)
     except (DockerException, RequestException) as error:
         client.close()
         raise SandboxUnavailable(f"The {kind} engine did not create a container: {error}") from error
     except SandboxError:
         client.close()
         raise
-    machine = DockerMachine(client, container, kind, engine.bounds)
+    machine = DockerMachine(client, container, kind, engine.bounds, image, variables)
     try:
         return machine, _attach(client, container)
     except (DockerException, RequestException, SandboxUnavailable):
@@ -183,16 +225,35 @@ def _settings(engine: Engine, spec: SandboxSpec) -> dict[str, Any]:
     return settings
 
 
-def _container(client: DockerClient, image: str, settings: dict[str, Any]) -> Container:
+def _bring(
+    client: DockerClient, spec: SandboxSpec, image: str, settings: dict[str, Any], interpreter: Interpreter
+) -> dict[str, str]:
+    """Give the container our interpreter; returns the variables that commands get on top."""
+    from sandbox.guest_python_volume import mounted
+
+    said = (client.images.get(image).attrs.get("Config") or {}).get("Env") or ()
+    own = {name: value for name, _, value in (entry.partition("=") for entry in said)}
+    settings["environment"], variables = guest_python.without_loader_settings(own, settings["environment"])
+    try:
+        mount = mounted(client, guest_python.bundle(), renew=interpreter is Interpreter.RENEWED)
+    except ImageProblem as problem:
+        raise ImageProblem(
+            f"The image {spec.image or BASE_IMAGE!r} has no Python 3 that can run the sandbox's guest, and {problem}"
+        ) from problem
+    settings["mounts"] = [*settings.get("mounts", ()), mount]
+    return variables
+
+
+def _container(client: DockerClient, image: str, argv: Sequence[str], settings: dict[str, Any]) -> Container:
     from docker.errors import APIError
 
     try:
-        return client.containers.create(image, list(GUEST_ARGV), **settings)
+        return client.containers.create(image, list(argv), **settings)
     except APIError as error:
         if podman.NO_INIT not in str(error):
             raise
     # The guest is then the first process: it takes in orphans by itself, and nobody inside can kill it.
-    return client.containers.create(image, list(GUEST_ARGV), **{**settings, "init": False})
+    return client.containers.create(image, list(argv), **{**settings, "init": False})
 
 
 def _attach(client: DockerClient, container: Container) -> socket.socket:
@@ -212,13 +273,13 @@ def _attach(client: DockerClient, container: Container) -> socket.socket:
     return attached
 
 
-def _start(container: Container, spec: SandboxSpec) -> None:
+def _start(machine: DockerMachine, spec: SandboxSpec) -> None:
     from docker.errors import APIError
 
     try:
-        container.start()
+        machine.container.start()
     except APIError as error:
+        if "python3" in str(error) or BROUGHT_DIR in str(error):  # said by the engine itself where it has no init
+            raise NoGuest(str(error)) from error
         image = spec.image or BASE_IMAGE
-        if "python3" in str(error):
-            raise ImageProblem(f"The image {image!r} has no python3, which the sandbox needs: {error}") from error
         raise SandboxUnavailable(f"The engine did not start a container of {image!r}: {error}") from error
