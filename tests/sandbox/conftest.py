@@ -12,17 +12,17 @@ from sandbox.base import SandboxUnavailable
 from sandbox.choose import ENGINES
 from sandbox.machine import GuestSandbox
 from sandbox.owner import owner
-from tests.sandbox.kinds import ISOLATED, KINDS, SPEC, opener
+from tests.sandbox.kinds import ISOLATED, KINDS, NO_PYTHON, SPEC, opener
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, *NO_PYTHON])
 async def box(request: pytest.FixtureRequest) -> AsyncIterator[GuestSandbox]:
     """A sandbox of each kind."""
     async with await opener(request.param)(SPEC) as sandbox:
         yield sandbox
 
 
-@pytest.fixture(params=ISOLATED)
+@pytest.fixture(params=[*ISOLATED, *NO_PYTHON])
 async def cell(request: pytest.FixtureRequest) -> AsyncIterator[GuestSandbox]:
     """A sandbox of each kind that promises isolation."""
     async with await opener(request.param)(SPEC) as sandbox:

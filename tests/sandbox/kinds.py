@@ -13,6 +13,7 @@ from sandbox.base import SandboxError
 from sandbox.choose import available
 from sandbox.machine import GuestSandbox
 from sandbox.policy import BASE_IMAGE, MIB, Limits, SandboxSpec
+from tests.sandbox import no_python
 
 SPEC = SandboxSpec(
     limits=Limits(
@@ -30,13 +31,14 @@ REQUIRED = {kind for kind in os.environ.get("PATCHWRIGHT_REQUIRE", "").split(","
 
 # What a kind opens, where its name goes on behind a colon: `docker:bare` is Docker with IMAGES["bare"]. A function
 # makes the image ready and returns its tag; it may raise SandboxError, which is why the kind can't be had.
-IMAGES: dict[str, Callable[[], str]] = {}
+IMAGES: dict[str, Callable[[], str]] = {"no-python": no_python.for_contract}
 ENGINES = [
     pytest.param("docker", marks=pytest.mark.docker),
     pytest.param("podman", marks=pytest.mark.podman),
 ]
 ISOLATED = [*ENGINES, pytest.param("bubblewrap", marks=pytest.mark.bubblewrap)]
 KINDS = [*ISOLATED, pytest.param("none")]
+NO_PYTHON = [pytest.param("docker:no-python", marks=pytest.mark.docker)]  # the image can't run the guest by itself
 
 
 @cache

@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ def without_python() -> str:
     return from_base(f"RUN rm -rf {PYTHONS}")
 
 
+@cache
 def for_contract() -> str:
     """The same, with a `python3` for what the tests run inside; the guest can't be started by it."""
     put = "COPY python3 /usr/local/bin/python3"
