@@ -515,20 +515,29 @@ class Upload(object):
 
 def listing(path: bytes, depth: int, limit: int) -> "Iterator[List[Any]]":
     """Entries below a folder in order of their path components, links not followed."""
-    with os.scandir(path) as entries:
-        chosen = heapq.nsmallest(limit, ((entry.name, entry) for entry in entries))
-    for _, entry in chosen:
+    levels = [entries_of(path, limit)]
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+            continue
         try:
             found = entry.stat(follow_symlinks=False)
         except OSError:
             continue
         yield info(entry.path, found)
-        if depth > 1 and stat.S_ISDIR(found.st_mode):
+        if len(levels) < depth and stat.S_ISDIR(found.st_mode):
             try:
-                for item in listing(entry.path, depth - 1, limit):
-                    yield item
+                levels.append(entries_of(entry.path, limit))
             except OSError:
                 continue
+
+
+def entries_of(path: bytes, limit: int) -> "Iterator[Any]":
+    """The first `limit` entries of a folder by name, however many there are."""
+    with os.scandir(path) as entries:
+        chosen = heapq.nsmallest(limit, ((entry.name, entry) for entry in entries))
+    return iter([entry for _, entry in chosen])
 
 
 def bounded(entries: "Iterator[List[Any]]", limit: int) -> "List[List[Any]]":
@@ -1382,7 +1391,7 @@ class Guest(object):
             except OSError as error:
                 refused = problem(error, str(message.get("path", "")))
                 self.fail(message, str(refused), refused.path, refused.name)
-            except ValueError as error:  # a zero byte in a path
+            except (ValueError, OverflowError) as error:  # a zero byte in a path, a number that no file has
                 self.fail(message, str(error), str(message.get("path", "")), "EINVAL")
 
     def fail(self, message: Message, text: str, path: str, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -27,12 +28,12 @@ def prune_scratch() -> int:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it, read-only folders too; what can't be removed stays."""
-    for folder, _, _ in os.walk(path):
-        if not os.access(folder, os.W_OK | os.X_OK):
-            with contextlib.suppress(OSError):
-                Path(folder).chmod(0o700)
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a folder with all that is in it; what can't be removed stays."""
+    with contextlib.suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+    if path.is_dir() and not path.is_symlink():  # read-only folders in it, or more levels than Python can walk
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(path)], stderr=subprocess.DEVNULL, check=False)
 
 
 def _is_stale(path: Path) -> bool:
