@@ -5,6 +5,7 @@
     setup = "pip install -e ."    # run once when the image is made
     packages = ["libpq-dev"]      # of the distribution, besides those that are detected
     workdir = "/workspace"        # where the checkout lies in the sandbox
+    network = "registries"        # a wish: it is shown, and granted by `--network` only
     [test]
     command = "pytest -q"         # fails before the fix or stays green
     timeout = 600                 # seconds
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -37,6 +39,7 @@ class SandboxSection(_Strict):
     dockerfile: str | None = None
     setup: str | None = None
     packages: list[str] = []
+    network: Literal["none", "registries", "full"] | None = None  # a wish
     workdir: str = Field(default="/workspace", pattern=r"^(/[A-Za-z0-9._-]+)+$", max_length=200)
 
 

@@ -10,11 +10,11 @@ import asyncio
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import checks, config, deliver, hosts, loop, machine, opening, prompts, runs, verify
+from agent import checks, config, deliver, hosts, loop, machine, network, opening, prompts, runs, verify
 from agent.checkout import Base
 from agent.ends import EXIT_CODES, End, InputProblem, LoopEnded, Outcome, RunProblem, outcome_of
 from agent.events import EventLog, EventLogError, EventType, Listener
@@ -238,10 +238,11 @@ class _Run:
         return End(event.data["end"]), event.data["message"], event.data["tree"]
 
     async def _machine(self, settings: config.RepositoryConfig) -> machine.Machine:
+        access = network.Access.of(self.request, self.log)
         if opened := self.log.last(EventType.SANDBOX_OPENED):
             await machine.clear_away()
             data = opened.data
-            return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder)
+            return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder, access)
         builds = settings.sandbox.dockerfile or settings.sandbox.setup
         if builds and not (self.source or self.request.image or self.request.allow_build):
             raise InputProblem(
@@ -256,8 +257,12 @@ class _Run:
             self._progress,
             may_build=bool(self.source or self.request.allow_build),
         )
-        self.log.append(EventType.SANDBOX_OPENED, kind=place.kind, image=place.image, workdir=place.workdir)
-        return place
+        if wish := network.ungranted(self.request, settings):
+            self._progress(wish)
+        self.log.append(
+            EventType.SANDBOX_OPENED, kind=place.kind, image=place.image, workdir=place.workdir, network=access.network
+        )
+        return replace(place, access=access)
 
     def _progress(self, text: str) -> None:
         self.log.append(EventType.PROGRESS, text=text)
@@ -276,8 +281,8 @@ class _Run:
         shelf = Shelf(self.log, self.folder.blobs) if sees(host.model) else None
         if not len(session.transcript.ids):
             messages = await opening.first_messages(
-                self.issue, workdir=sandbox.workdir, notes=self.base.notes, blobs=self.folder.blobs,
-                pictures=shelf is not None,
+                self.issue, workdir=sandbox.workdir, notes=(*self.base.notes, *network.model_notes(self.request)),
+                blobs=self.folder.blobs, pictures=shelf is not None,
             )  # fmt: skip
             session.record_prompt(messages, specs)
         if shelf is not None:

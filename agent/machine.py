@@ -11,11 +11,12 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.config import RepositoryConfig
 from agent.git import git
+from agent.network import Access
 from agent.runs import RunFolder
 from sandbox.base import Sandbox
 
@@ -30,6 +31,7 @@ class Machine:
     image: str
     workdir: str
     run: RunFolder
+    access: Access = field(default_factory=Access)
 
     async def open(self, purpose: str = "work") -> Sandbox:
         """A fresh sandbox with an empty work folder. Raises SandboxError.
@@ -40,7 +42,8 @@ class Machine:
         from sandbox.choose import open_sandbox
         from sandbox.policy import SandboxSpec
 
-        spec = SandboxSpec(image=self.image or None, workdir=self.workdir, labels={"run": self.run.id})
+        plain = SandboxSpec(image=self.image or None, workdir=self.workdir, labels={"run": self.run.id})
+        spec = self.access.applied(plain)
         if self.kind == "none":
             folder = self.run.path / "work" / purpose
             shutil.rmtree(folder, ignore_errors=True)

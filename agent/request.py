@@ -47,6 +47,8 @@ class FixRequest:
     model: str
     sandbox: str = "auto"
     image: str | None = None
+    network: str = "none"  # none, registries, full; never taken from the repository
+    runtime: str | None = None  # an OCI runtime that the container engine knows
     revision: str | None = None
     allow_dirty: bool = False
     allow_build: bool = False  # a repository from elsewhere may build its own image

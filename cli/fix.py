@@ -119,6 +119,19 @@ def _with(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Com
 @click.option(
     "--image", envvar="PATCHWRIGHT_IMAGE", help="Docker image, or folder with a root file system for bubblewrap."
 )
+@click.option(
+    "--network",
+    envvar="PATCHWRIGHT_NETWORK",
+    type=click.Choice(["none", "registries", "full"]),
+    default="none",
+    show_default=True,
+    help="What commands can reach: nothing, package indexes through a proxy of ours, everything.",
+)
+@click.option(
+    "--runtime",
+    envvar="PATCHWRIGHT_RUNTIME",
+    help="OCI runtime of the container engine, such as runsc or kata-runtime.",
+)
 @click.option("--revision", help="Commit, branch or tag to start from.  [default: HEAD]")
 @click.option("--allow-dirty", is_flag=True, help="Start from the last commit although there are uncommitted changes.")
 @click.option("--allow-build", is_flag=True, help="Let a repository that isn't a local folder build its own image.")
@@ -144,6 +157,8 @@ def fix(repository: str, issue: str, as_json: bool, **options: Any) -> None:
         model=options["model"],
         sandbox=options["sandbox"],
         image=options["image"],
+        network=options["network"],
+        runtime=options["runtime"],
         revision=options["revision"],
         allow_dirty=options["allow_dirty"],
         allow_build=options["allow_build"],

@@ -90,6 +90,7 @@ def _started(data: dict[str, Any]) -> list[Line]:
     return [
         ("head", f"run {data['run']}"),
         ("note", f"base {data['base']['commit'][:12]}, issue from {data['issue']['source']}"),
+        *(("failed", note) for note in data["base"]["notes"]),
     ]
 
 
@@ -97,6 +98,16 @@ def _connected(data: dict[str, Any]) -> list[Line]:
     served = " ".join(filter(None, (data["engine"], data["version"])))
     lines = [("note", f"model {data['name']} ({served}), {data['context']} tokens of context")]
     return lines + [("failed", note) for note in data["notes"]]
+
+
+def _opened(data: dict[str, Any]) -> list[Line]:
+    network = data.get("network", "none")
+    text = f"sandbox {data['kind']} {_image(data['image'])}".rstrip()
+    return [("note", text if network == "none" else f"{text}, network {network}")]
+
+
+def _network(data: dict[str, Any]) -> list[Line]:
+    return [] if data["allowed"] else [("failed", f"network: {data['target'] or 'a request'} refused: {data['why']}")]
 
 
 def _image(name: str) -> str:
@@ -146,8 +157,9 @@ def _check(data: dict[str, Any]) -> list[Line]:
 _SHOWN: dict[EventType, Callable[[dict[str, Any]], list[Line]]] = {
     EventType.RUN_STARTED: _started,
     EventType.RUN_RESUMED: lambda data: [("head", "resumed")],
-    EventType.SANDBOX_OPENED: lambda data: [("note", f"sandbox {data['kind']} {_image(data['image'])}".rstrip())],
+    EventType.SANDBOX_OPENED: _opened,
     EventType.MODEL_CONNECTED: _connected,
+    EventType.NETWORK: _network,
     EventType.PROGRESS: lambda data: [("note", data["text"])],
     EventType.TURN: _turn,
     EventType.OBSERVATION: _observation,
