@@ -57,7 +57,7 @@ async def verify(
     try:
         worktree = Worktree(after, bare, base)
         await worktree.fill()
-        applies = await _applies(after, worktree, patch, tree)
+        applies = await _applies(worktree, patch, tree)
         log.append(EventType.CHECK, kind="apply", passed=applies)
         verdicts: list[Verdict] = []
         if applies and checks:
@@ -73,12 +73,8 @@ async def verify(
         await after.close()
 
 
-async def _applies(sandbox: Sandbox, worktree: Worktree, patch: str, tree: str) -> bool:
-    file = f"{sandbox.state_dir}/patch.diff"
-    await sandbox.write(file, patch.encode("utf-8", "surrogateescape"))
-    # The model's own .git is not there: this checkout is fresh, and `git apply` reads no configuration of it.
-    result = await sandbox.run(["git", "apply", "--whitespace=nowarn", file], cwd=sandbox.workdir)
-    if result.exit_code:
+async def _applies(worktree: Worktree, patch: str, tree: str) -> bool:
+    if not await worktree.apply(patch):
         return False
     await worktree.checkpoint()
     return worktree.tree == tree

@@ -17,9 +17,11 @@ from agent import checkout
 from agent.checkout import Base
 from agent.git import GitError
 from sandbox.base import Sandbox, SandboxError
+from sandbox.guest_python import OURS
 
 MAX_PACK = 256 * 1024 * 1024  # bytes of changed content that one checkpoint may hold
 _GIT_TIMEOUT = 600.0
+_OUR_GIT = f'PATH="$PATH:{OURS}"'  # for an image that has none; the model's own commands don't get it
 
 
 class WorktreeProblem(SandboxError):
@@ -54,7 +56,9 @@ class Worktree:
         )
 
     async def _run(self, script: str, what: str, *, max_output: int = 64 * 1024) -> str:
-        result = await self._sandbox.run(script, cwd=self._sandbox.workdir, timeout=_GIT_TIMEOUT, max_output=max_output)
+        result = await self._sandbox.run(
+            f"{_OUR_GIT}\n{script}", cwd=self._sandbox.workdir, timeout=_GIT_TIMEOUT, max_output=max_output
+        )
         text = result.output.decode("utf-8", "replace").strip()
         if result.exit_code or result.end != "exited":
             raise WorktreeProblem(f"{what} failed in the sandbox ({result.end}, {result.exit_code}): {text[-800:]}")
@@ -66,7 +70,7 @@ class Worktree:
         state = shlex.quote(self._sandbox.state_dir)
         work = shlex.quote(self._sandbox.workdir)
         await self._run(
-            "command -v git >/dev/null || { echo 'the image has no git: add it'; exit 127; }\n"
+            "command -v git >/dev/null || { echo 'the image has no git, and ours is not there: add it'; exit 127; }\n"
             "git -c core.hooksPath=/dev/null checkout --quiet --force main -- || exit\n"
             f"git init --quiet --bare --template= {state}/git || exit\n"
             f"mkdir -p {state}/git/objects/info && echo {work}/.git/objects > {state}/git/objects/info/alternates\n"
@@ -76,6 +80,16 @@ class Worktree:
         )
         self._fingerprint = await self._sandbox.fingerprint()
         self.tree = self._base.tree
+
+    async def apply(self, patch: str) -> bool:
+        """Apply a patch as anybody would who gets it; False when it doesn't fit. Call after `fill`.
+
+        The model's own .git is not there: this checkout is fresh, and `git apply` reads no configuration of it.
+        """
+        file = f"{self._sandbox.state_dir}/patch.diff"
+        await self._sandbox.write(file, patch.encode("utf-8", "surrogateescape"))
+        script = f"{_OUR_GIT}\ngit apply --whitespace=nowarn {shlex.quote(file)}"
+        return (await self._sandbox.run(script, cwd=self._sandbox.workdir)).exit_code == 0
 
     async def checkpoint(self) -> bool:
         """Keep the work tree as a tree object in the run's repository. True when `tree` changed.

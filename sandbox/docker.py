@@ -145,6 +145,9 @@ async def _open(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> Guest
             },
             filters,
         )
+        if machine.variables is None and not sandbox.facts.get("git") and await asyncio.to_thread(_can_bring, machine):
+            await sandbox.close()
+            raise NoGuest("the image has no git")
     except BaseException as error:  # whatever ended the start, cancellation too: leave no container
         attached.close()
         await machine.stop()
@@ -242,6 +245,20 @@ def _bring(
         ) from problem
     settings["mounts"] = [*settings.get("mounts", ()), mount]
     return variables
+
+
+def _can_bring(machine: DockerMachine) -> bool:
+    """Whether an image that lacks only git can get ours; where not, it is taken as it is."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    from sandbox.guest_python_volume import mounted
+
+    try:
+        mounted(machine.client, guest_python.bundle())
+    except (DockerException, RequestException, ImageProblem):
+        return False
+    return True
 
 
 def _container(client: DockerClient, image: str, argv: Sequence[str], settings: dict[str, Any]) -> Container:

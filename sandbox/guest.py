@@ -1481,6 +1481,11 @@ def widen(fd: int) -> None:
         pass
 
 
+def on_path(name: bytes, env: "Dict[bytes, bytes]") -> bool:
+    folders = env.get(b"PATH", b"/bin:/usr/bin").split(b":")
+    return any(os.access(os.path.join(folder, name), os.X_OK) for folder in folders)
+
+
 def open_first(paths: "List[str]") -> int:
     for path in paths:
         try:
@@ -1560,6 +1565,7 @@ def main() -> None:
             "uid": os.getuid(),
             "python": "%d.%d.%d" % sys.version_info[:3],
             "shell": guest.shell,
+            "git": on_path(b"git", guest.env),
             "done": done,
         }
     )

@@ -1,4 +1,4 @@
-"""The interpreter that a sandbox brings along where the image has none that can run the guest.
+"""The Python that a sandbox brings along where the image has none that can run the guest, and a git for our scripts.
 
 A folder made once from the base image, named by what is in it, shown read-only outside of every folder that commands
 can write to. It is started by its own loader, which is told where the libraries are on the command line: no variable
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from sandbox.images.progress import Report
 
 BROUGHT_DIR = "/run/patchwright-guest"  # where a sandbox shows the folder
-FORMAT = 1  # raise it when the same base image would give another folder
+FORMAT = 2  # raise it when the same base image would give another folder
 _DIGEST = "digest"
 _START = (f"{BROUGHT_DIR}/{LOADER}", "--inhibit-cache", "--library-path", f"{BROUGHT_DIR}/{LIBRARIES}")
 BROUGHT_ARGV = (*_START, f"{BROUGHT_DIR}/{PYTHON}", *GUEST_ARGV[1:])
-BROUGHT_GIT = (*_START, f"{BROUGHT_DIR}/{GIT}")  # begins a command line that runs git where the image has none
+OURS = f"{BROUGHT_DIR}/commands"  # for the end of the PATH of our own scripts, never of the model's: git, python3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ def bundle(report: Report | None = None) -> Bundle:
         try:
             with step("making the interpreter for images without Python", report):
                 made = make(tar, scratch)
+                _add_commands(made)
                 (made / _DIGEST).write_text(digest(made))
         except OSError as error:
             raise ImageProblem(
@@ -71,6 +72,16 @@ def bundle(report: Report | None = None) -> Bundle:
         made.rename(target)
         remove_tree(scratch / "replaced")
     return _read(target)
+
+
+def _add_commands(made: Path) -> None:
+    """Programs by their names, for scripts of ours in a shell of the image's."""
+    folder = made / Path(OURS).name
+    folder.mkdir()
+    for program in (PYTHON, GIT):
+        path = folder / Path(program).name
+        path.write_text(f'#!/bin/sh\nexec {" ".join(_START)} {BROUGHT_DIR}/{program} "$@"\n')
+        path.chmod(0o755)
 
 
 def tree_python(tree: Path, path: str) -> bool:

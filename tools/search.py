@@ -1,7 +1,7 @@
 """The `search` tool: lines that match a regular expression, grouped by file, bounded.
 
-Uses ripgrep where the sandbox has it, else grep, else Python; one process each, with the same form of output. Left
-out: symbols and meaning, only text is looked at.
+Uses ripgrep where the sandbox has it, else GNU's grep, else Python; one process each, with the same form of output.
+Left out: symbols and meaning, only text is looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from sandbox.base import CommandEnd, CommandResult
+from sandbox.guest_python import OURS
 from tools.arguments import BadArgument, failure, optional_integer, optional_text, text
 from tools.base import Observation, ToolContext
 from tools.search_fallback import PROGRAM
@@ -131,13 +132,14 @@ def _script(query: _Query) -> str:
     grep += around
     target = ["-e", query.pattern, "--", query.path]
     python = ["python3", "-c", PROGRAM, query.pattern, query.path, str(query.context)]
+    usable = "echo x | grep -qnHZI --color=never --exclude-dir=.git x 2>/dev/null"  # busybox knows half of that
     return (
         f"if command -v rg >/dev/null 2>&1; then echo rg; exec {shlex.join(rg + target)}; fi\n"
-        "if command -v grep >/dev/null 2>&1; then echo grep\n"
+        f"if {usable}; then echo grep\n"
         "export LC_ALL=C\n"  # else grep takes a text in another encoding for a binary file
         f"if echo x | grep -qP x 2>/dev/null; then exec {shlex.join([*grep, '-P', *target])}; fi\n"
         f"exec {shlex.join([*grep, '-E', *target])}; fi\n"
-        f"echo python; exec {shlex.join(python)}"
+        f"echo python; PATH=$PATH:{OURS}; exec {shlex.join(python)}"
     )
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandbox.guest_python import BROUGHT_ARGV
+from sandbox.guest_python import OURS
 from sandbox.images.apt import private_apt
 from sandbox.images.cache import cache_dir, locked, unfinished
 from sandbox.images.dockerfile import ENVIRONMENT_REPOSITORY, build_text
@@ -30,7 +30,7 @@ PYTHONS = (
 )
 # What the tests' own programs are run by, where the image has nothing for them. Before the guest's interpreter is
 # brought it can't start either, so to the sandbox this is an image with a `python3` that doesn't work.
-FOR_TESTS = f'#!/bin/sh\nexec {" ".join(BROUGHT_ARGV[: BROUGHT_ARGV.index("-I")])} "$@"\n'
+FOR_TESTS = f'#!/bin/sh\nexec {OURS}/python3 "$@"\n'
 
 
 @contextmanager
