@@ -134,15 +134,36 @@ class Sandbox(Protocol):
         ...
 
     async def snapshot(self) -> str:
-        """Keep the work folder's present state; returns a name for `fork`."""
+        """Keep the work folder's present state; returns a name for `fork` and `restore`.
+
+        What runs goes on. Modes, times and links are kept, set-user-id bits, owners and devices are not. All
+        snapshots together are bounded like the work folder: FileProblem (EFBIG or ENOSPC) when there is no room.
+        """
         ...
 
     async def fork(self, snapshot: str | None = None) -> Sandbox:
-        """A new sandbox of the same image and policy whose work folder is as in the snapshot (default: as now)."""
+        """A new sandbox of the same image and policy whose work folder is as in the snapshot (default: as now).
+
+        It goes on when this one is closed. Raises ValueError for a name that isn't there.
+        """
+        ...
+
+    async def restore(self, snapshot: str) -> None:
+        """Go back: everything that runs inside is ended, and the work folder is as in the snapshot, in whole.
+
+        `/tmp`, home and the state folder are those of a new sandbox (kind `none` has no `/tmp` and home of its
+        own). Every snapshot stays, earlier and later ones. A sandbox that has died lives again; a closed one
+        doesn't. When this fails or is cancelled, the sandbox is as it was before or as in the snapshot. Calls that
+        are under way end with SandboxDied. Raises ValueError for a name that isn't there.
+        """
+        ...
+
+    async def drop(self, snapshot: str) -> None:
+        """Forget a snapshot and free what it holds. Raises ValueError for a name that isn't there."""
         ...
 
     async def close(self) -> None:
-        """End everything that runs in it and remove it. Safe to call twice."""
+        """End everything that runs in it and remove it, its snapshots too. Safe to call twice."""
         ...
 
 

@@ -130,6 +130,11 @@ class Channel:
     _dropped: set[int] = field(default_factory=set)
     _unasked: int = 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call waits for its answer, or was given up a moment ago."""
+        return bool(self._calls)
+
     # -- from the guest
 
     def received(self, data: bytes) -> None:

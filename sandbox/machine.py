@@ -9,23 +9,19 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-import mmap
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from sandbox.answers import info, number, raise_child_problem, require, result
 from sandbox.base import (
     DEFAULT_MAX_OUTPUT,
     DEFAULT_TIMEOUT,
-    CommandEnd,
     CommandResult,
     FileInfo,
-    FileKind,
     FileProblem,
     Sandbox,
     SandboxDied,
-    SandboxError,
 )
 from sandbox.channel import MAX_DATA, Channel, Frame, Message, ProtocolBroken, guest_source
 from sandbox.policy import (
@@ -36,7 +32,7 @@ from sandbox.policy import (
     Network,
     SandboxSpec,
 )
-from sandbox.scratch import remove_folder, scratch_folder
+from sandbox.snapshots import Frozen, Lasting, Shelf, Tar, filled, uncut
 
 if TYPE_CHECKING:
     from sandbox.network_tunnel import RegistryAccess
@@ -46,7 +42,6 @@ MAX_READ = 1024 * MIB
 MAX_ENTRIES = 20_000
 UNPACK_TIMEOUT = 600.0
 DIGEST_SECONDS = 0.02  # how long a fingerprint counts as that of now
-SNAPSHOT_EXTRA = 1024 * MIB  # a tar's own bytes: two or three blocks for each file
 
 
 class Machine(Protocol):
@@ -75,14 +70,16 @@ class GuestSandbox:
         *,
         workdir: str,
         state_dir: str,
-        reopen: Callable[[SandboxSpec], Awaitable[Sandbox]],
+        reopen: Callable[[SandboxSpec], Awaitable[GuestSandbox]],
         warning: str | None = None,
     ) -> None:
         self._machine = machine
         self._channel = channel
         self._reopen = reopen
-        self._snapshots: Path | None = None
-        self._snapshot_count = 0
+        self._shelf = Shelf(spec.limits)
+        self._changing = asyncio.Lock()  # one snapshot or restore at a time
+        self._open = asyncio.Event()  # calls may go to the guest
+        self._open.set()
         self._burying: asyncio.Task[None] | None = None
         self._closed = False
         self._digest: Any = None  # the fingerprint that came with the last answer, as long as it is fresh
@@ -147,6 +144,7 @@ class GuestSandbox:
         sink: Callable[[bytes], None] | None = None,
     ) -> Frame:
         self._digest = None
+        await self._open.wait()
         try:
             return await self._channel.call(message, payload, within=within, sink=sink)
         except TimeoutError:
@@ -157,13 +155,14 @@ class GuestSandbox:
 
     async def close(self) -> None:
         self._closed = True
-        self._channel.ended("it was closed", certain=True)
+        await self._end("it was closed")
+        await self._shelf.clear()
+
+    async def _end(self, reason: str) -> None:
+        self._channel.ended(reason, certain=True)
         if self._burying is not None:
             await asyncio.shield(self._burying)
         await self._machine.stop()
-        if self._snapshots is not None:
-            remove_folder(self._snapshots)
-            self._snapshots = None
 
     async def __aenter__(self) -> GuestSandbox:
         return self
@@ -210,7 +209,7 @@ class GuestSandbox:
         if keep_session:
             self._digest, self._digest_until = answer.get("digest"), time.monotonic() + DIGEST_SECONDS
         with self._checking():
-            return _result(answer, data, max_output)
+            return result(answer, data, max_output)
 
     @contextlib.contextmanager
     def _checking(self) -> Iterator[None]:
@@ -231,8 +230,8 @@ class GuestSandbox:
             message = {"op": "read", "path": path, "offset": offset, "limit": step}
             answer, data = await self._call(message)
             with self._checking():
-                _require(len(data) <= step, "more bytes than asked for")
-                size = _number(answer.get("size", 0), 0, 1 << 63)
+                require(len(data) <= step, "more bytes than asked for")
+                size = number(answer.get("size", 0), 0, 1 << 63)
             if limit is None and size > MAX_READ:  # a sparse file of any size costs its sender nothing
                 wanted = 0
                 break
@@ -251,19 +250,19 @@ class GuestSandbox:
     async def stat(self, path: str) -> FileInfo:
         answer, _ = await self._call({"op": "stat", "path": path})
         with self._checking():
-            return _info(answer["info"])
+            return info(answer["info"])
 
     async def list(self, path: str, *, depth: int = 1, limit: int = 1000) -> builtins.list[FileInfo]:
         answer, _ = await self._call({"op": "list", "path": path, "depth": depth, "limit": min(limit, MAX_ENTRIES)})
         with self._checking():
-            _require(len(answer["entries"]) <= limit, "more entries than asked for")
-            return [_info(entry) for entry in answer["entries"]]
+            require(len(answer["entries"]) <= limit, "more entries than asked for")
+            return [info(entry) for entry in answer["entries"]]
 
     async def unpack(self, tar: bytes, path: str | None = None) -> None:
         target = self.workdir if path is None else path
         message = {"op": "unpack", "path": target, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
         answer, _ = await self._call(message, tar, within=UNPACK_TIMEOUT + self.spec.answer_grace)
-        _raise_child_problem(answer, target)
+        raise_child_problem(answer, target)
 
     async def fingerprint(self) -> str:
         digest, self._digest = self._digest, None
@@ -275,114 +274,76 @@ class GuestSandbox:
     # -- snapshots
 
     async def snapshot(self) -> str:
-        if self._snapshots is None:
-            self._snapshots = scratch_folder("snapshots")
-        self._snapshot_count += 1
-        name = str(self._snapshot_count)
-        path = self._snapshots / name
-        room = self.spec.limits.workdir_bytes + SNAPSHOT_EXTRA
-        try:
-            with path.open("wb") as file:
+        async with self._changing:
+            self._refuse_when_closed()
+            return self._shelf.add(await self._frozen() or await self._packed())
 
-                def keep(part: bytes) -> None:
-                    if file.tell() + len(part) > room:
-                        text = f"The work folder holds more than {room} bytes (sparse files count in full)."
-                        raise FileProblem(text, path=self.workdir, errno_name="EFBIG")
-                    file.write(part)
+    async def _frozen(self) -> Frozen | None:
+        """The state without a copy, where the machine can do that and nothing is under way that would notice."""
+        if not isinstance(self._machine, Lasting) or self._channel.busy or self._channel.reason is not None:
+            return None
+        with self._held_back():
+            return await self._machine.freeze()
 
-                message = {"op": "pack", "path": self.workdir, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
-                answer, _ = await self._call(message, within=UNPACK_TIMEOUT + self.spec.answer_grace, sink=keep)
-            _raise_child_problem(answer, self.workdir)
-        except OSError as error:
-            path.unlink()
-            raise SandboxError(f"A snapshot can't be kept in {path.parent}: {error}. Make room there.") from error
-        except BaseException:  # cancelled, refused or dead: half a snapshot is none
-            path.unlink()
-            raise
-        return name
+    async def _packed(self) -> Tar:
+        with self._shelf.new_tar(self.workdir) as (tar, keep):
+            message = {"op": "pack", "path": self.workdir, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
+            answer, _ = await self._call(message, within=UNPACK_TIMEOUT + self.spec.answer_grace, sink=keep)
+            raise_child_problem(answer, self.workdir)
+        return tar
 
     async def fork(self, snapshot: str | None = None) -> Sandbox:
         name = await self.snapshot() if snapshot is None else snapshot
-        path = self._snapshots / name if self._snapshots and name.isdigit() else None
-        if path is None or not path.is_file():
-            raise ValueError(f"this sandbox has no snapshot {name!r}")
-        other = await self._reopen(self.spec)
         try:
-            with path.open("rb") as file, mapped(file) as tar:
-                await other.unpack(tar)
-        except BaseException:  # a fork that can't be filled must not stay behind, cancelled or not
-            await other.close()
-            raise
+            self._refuse_when_closed()
+            kept = self._shelf.get(name)
+            return await filled(await self._reopen(self.spec), kept) if isinstance(kept, Tar) else await kept.fork()
         finally:
             if snapshot is None:
-                path.unlink()
-        return other
+                with contextlib.suppress(ValueError):  # closed meanwhile, and gone with that
+                    await self.drop(name)
 
+    async def restore(self, snapshot: str) -> None:
+        async with self._changing:
+            self._refuse_when_closed()
+            kept = self._shelf.get(snapshot)
+            if isinstance(self._machine, Lasting):
+                fresh = await self._machine.successor(kept)
+            else:
+                assert isinstance(kept, Tar), "only a machine that lasts has other states"
+                fresh = await filled(await self._reopen(self.spec), kept)
+            await uncut(self._go_on_in(fresh))
 
-@contextlib.contextmanager
-def mapped(file: BinaryIO) -> Iterator[Any]:
-    """A file as bytes without reading it into memory."""
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        yield data
+    async def _go_on_in(self, fresh: GuestSandbox) -> None:
+        """End what is inside and let another inside be this sandbox from now on."""
+        old, channel = self._machine, self._channel
+        with self._held_back():
+            channel.died = lambda reason, certain: None
+            channel.ended("it went back to a snapshot", certain=True)
+            channel.fail_pending(SandboxDied("The sandbox went back to a snapshot while this was going on."))
+            if isinstance(fresh._machine, Lasting):
+                await fresh._machine.succeed(old)
+            else:
+                await old.stop()
+            self._machine, self._channel, self._burying = fresh._machine, fresh._channel, fresh._burying
+            self.facts, self.state_dir, self._digest = fresh.facts, fresh.state_dir, None
+            if self._channel.reason is None:
+                self._channel.died = self._on_death
+        if self._closed:  # meanwhile
+            await self._end("it was closed")
 
+    async def drop(self, snapshot: str) -> None:
+        await self._shelf.drop(snapshot)
 
-# -- answers, checked
+    @contextlib.contextmanager
+    def _held_back(self) -> Iterator[None]:
+        """Calls that come meanwhile wait."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
 
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ProtocolBroken(message)
-
-
-def _number(value: Any, low: int, high: int) -> int:
-    _require(type(value) is int and low <= value <= high, f"a number that can't be: {value!r:.40}")
-    return int(value)
-
-
-def _text(value: Any) -> str:
-    _require(isinstance(value, str) and len(value) <= 8192, "a text that can't be")
-    return str(value)
-
-
-def _result(answer: Message, data: bytes, max_output: int) -> CommandResult:
-    _require(len(data) <= max_output + 1024, "more output than asked for")
-    head = _number(answer["head"], 0, len(data))
-    file, cwd = answer.get("output_file"), answer.get("cwd")
-    left, lines = answer["still_running"], answer.get("command_lines", [])
-    _require(isinstance(left, list) and len(left) <= 1000, "a list that can't be")
-    _require(isinstance(lines, list) and len(lines) <= len(left), "a list that can't be")
-    seconds = answer["seconds"]
-    _require(isinstance(seconds, float | int) and 0 <= seconds < 1e9, "a duration that can't be")
-    return CommandResult(
-        exit_code=_number(answer["exit_code"], 0, 255),
-        head=data[:head],
-        tail=data[head:],
-        total_bytes=_number(answer["total"], len(data), 1 << 62),
-        seconds=float(seconds),
-        end=CommandEnd(answer["end"]),
-        output_file=None if file is None else _text(file),
-        output_file_complete=answer.get("complete") is True,
-        still_running=tuple(_number(pid, 1, 1 << 31) for pid in left),
-        command_lines=tuple(_text(line) for line in lines),
-        cwd=None if cwd is None else _text(cwd),
-    )
-
-
-def _info(entry: Any) -> FileInfo:
-    path, kind, size, mode, mtime = entry
-    return FileInfo(
-        path=_text(path),
-        kind=FileKind(kind),
-        size=_number(size, 0, 1 << 62),
-        mode=_number(mode, 0, 0o7777),
-        mtime_ns=_number(mtime, -(1 << 63), 1 << 63),
-    )
-
-
-def _raise_child_problem(answer: Message, path: str) -> None:
-    if answer.get("exit_code") == 0:
-        return
-    name, _, text = str(answer.get("error_text", ""))[:4000].partition(" ")
-    if not text:
-        name, text = "EIO", f"the work was ended ({answer.get('end')}, status {answer.get('exit_code')})"
-    raise FileProblem(f"{path}: {text}", path=path, errno_name=name)
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise SandboxDied(f"The {self.kind} sandbox has ended: it was closed, and its snapshots went with it.")

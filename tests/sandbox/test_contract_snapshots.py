@@ -33,8 +33,12 @@ async def test_snapshot_and_fork(box: GuestSandbox) -> None:
 @pytest.mark.heavy
 async def test_a_snapshot_that_is_too_large(box: GuestSandbox) -> None:
     await box.run("truncate -s 100G sparse")
-    with pytest.raises(FileProblem, match="holds more than"):
-        await box.snapshot()
+    if box.facts.get("snapshots") == "layers":  # where it is what it takes
+        async with await box.fork(await box.snapshot()) as fork:
+            assert (await fork.stat("sparse")).size == 100 << 30
+    else:
+        with pytest.raises(FileProblem, match="holds more than"):
+            await box.snapshot()
     await box.run("rm sparse; echo x >f")
     async with await box.fork() as fork:
         assert await fork.read("f") == b"x\n"
