@@ -28,7 +28,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON 
 COMMANDS: dict[str, Entry] = {
     "build": ("cli.sandbox", "build", "Make the base image, or the environment that a repository's tests need."),
     "list": ("cli.sandbox", "list_images", "List the images that were made: in the cache and in the Docker engine."),
-    "check": ("cli.sandbox", "check", "Open a sandbox of each kind that works here and run a command in it."),
+    "check": ("cli.sandbox_check", "check", "Measure in a real sandbox whether the hardening holds."),
     "prune": ("cli.sandbox", "prune", "Remove what killed runs left behind."),
     "save": ("cli.sandbox_archive", "save", "Write images to one file, for a machine without a network."),
     "load": ("cli.sandbox_archive", "load", "Take the images of a file that `save` wrote."),
@@ -161,52 +161,6 @@ def list_images(as_json: bool) -> None:
         click.echo(f"docker  {image['kind']} {', '.join(image['tags']) or '(no tag)'}  {image['bytes'] >> 20} MiB")
     if not cached and not engine and not environments:
         click.echo("no images yet; `agent sandbox build` makes the base image")
-
-
-@click.command()
-@click.option("--kind", type=click.Choice(KINDS), default="all", show_default=True, help="Which to check.")
-@as_json_option
-def check(kind: str, as_json: bool) -> None:
-    """Open a sandbox of each kind that works here and run a command in it. Exit code 1 when none works."""
-    import asyncio
-
-    from sandbox.choose import available
-
-    findings = []
-    for fact in available():
-        if fact.kind == "none" or kind not in ("all", fact.kind):
-            continue
-        finding = {"kind": fact.kind, "usable": fact.usable, "said": fact.said, "todo": fact.todo}
-        findings.append(finding | (asyncio.run(_try_out(fact.kind)) if fact.usable else {}))
-    if as_json:
-        click.echo(json.dumps(findings, indent=1))
-    else:
-        for finding in findings:
-            click.echo(f"{'ok     ' if finding['usable'] else 'missing'}  {finding['kind']}: {finding['said']}")
-            if finding["todo"]:
-                click.echo(f"         -> {finding['todo']}")
-    sys.exit(0 if any(finding["usable"] for finding in findings) else EXIT_FAILED)
-
-
-async def _try_out(kind: str) -> dict[str, Any]:
-    from sandbox.base import SandboxError
-    from sandbox.choose import open_sandbox
-    from sandbox.images import resolve_image
-    from sandbox.policy import SandboxSpec
-
-    try:
-        image = await resolve_image(kind, progress=lambda line: click.echo(line, err=True))
-        began = time.monotonic()
-        box = await open_sandbox(kind, SandboxSpec(image=image))
-        try:
-            result = await box.run("python3 --version && git --version && rg --version | sed -n 1p")
-        finally:
-            await box.close()
-    except SandboxError as error:
-        return {"usable": False, "said": str(error)}
-    seconds = round(time.monotonic() - began, 2)
-    said = ", ".join(result.output.decode(errors="replace").split("\n")).rstrip(", ")
-    return {"usable": result.exit_code == 0, "said": f"{said} (opened, used and closed in {seconds} s)"}
 
 
 @click.command()

@@ -90,10 +90,9 @@ class Line:
 
     name: str
     promise: str
-    weaker: Mapping[str, str] = field(default_factory=dict)  # where less holds -> what, instead
+    without_group: str = ""  # where no control group can be made: what holds instead
 
 
-_ROOTLESS = "bubblewrap without root"  # there, no control group can be made
 HARDENING: tuple[Line, ...] = (
     Line("network", "none; only a loopback of its own, and no socket of the host"),
     Line("user", "not root, inside and on the host"),
@@ -102,29 +101,21 @@ HARDENING: tuple[Line, ...] = (
     Line("new privileges", "refused: set-user-id programs don't raise"),
     Line("system calls", "filtered: no mounts, namespaces, tracing, keyrings, bpf, modules, io_uring, foreign sockets"),
     Line("root filesystem", "read-only"),
-    Line("writable folders", "work folder, /tmp, home, /dev/shm and our state folder, in memory, no others"),
+    Line("writable folders", "work folder, /tmp, home, /dev/shm and our state folder, in memory; no others"),
     Line("disk", "each writable folder is of bounded size"),
-    Line(
-        "inodes",
-        "each writable folder holds a bounded number of files, or they count as memory",
-        {_ROOTLESS: "as many as the kernel allows by itself"},
-    ),
-    Line("devices", "only those that every program needs: null, zero, full, random, terminals"),
+    Line("inodes", "each writable folder holds a bounded number of files", "as many as the kernel allows by itself"),
+    Line("devices", "only what every program needs: null, zero, full, random, terminals of its own"),
     Line("kernel settings", "/proc/sys, /sys and the like can't be written"),
     Line("processes", "bounded; threads count"),
-    Line(
-        "memory",
-        "bounded by the kernel, without swap",
-        {_ROOTLESS: "the guest looks five times a second and kills the largest process"},
-    ),
-    Line("CPU", "bounded by the kernel", {_ROOTLESS: "not bounded"}),
+    Line("memory", "bounded by the kernel, without swap", "the guest looks five times a second and kills the largest"),
+    Line("CPU", "bounded by the kernel", "not bounded"),
     Line("open files", "bounded for each process; no core files"),
     Line("wall time", "every command has a deadline, and all that it started ends there"),
     Line("output", "bounded for each command, however much it writes"),
     Line("environment", "the image's and ours, nothing of the host"),
     Line("host paths", "none but the image's own files, read-only"),
     Line("engine socket", "no socket of a container engine inside"),
-    Line("labels", "all that could outlive its owner carries the owner's name, so that `prune` finds it"),
+    Line("labels", "what could outlive its owner carries the owner's name, so that `prune` finds it"),
 )
 
 

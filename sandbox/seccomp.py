@@ -73,6 +73,10 @@ TRACING: dict[str, tuple[int, int]] = {
 NAMESPACE_FLAGS = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 # Unix, IPv4, IPv6, netlink. Not vsock: it reaches the host of a virtual machine from any network namespace.
 SOCKET_FAMILIES = (1, 2, 10, 16)
+# family -> protocols. Of IP: whatever the type means, TCP, UDP; not the rare ones (SCTP, DCCP, L2TP, MPTCP ...), whose
+# code is reached so seldom that it is full of faults. Of netlink: routes, which libc asks for interfaces; not
+# the firewall, IPsec, crypto and generic ones.
+PROTOCOLS = {2: (0, 6, 17), 10: (0, 6, 17), 16: (0,)}
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # typing into the terminal of somebody outside
 
 _LD_ABS, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -119,12 +123,24 @@ def program(*, allow_tracing: bool = False, machine: str | None = None) -> bytes
     code += [_op(_JEQ, found.clone3, 0, 1), _op(_RET, _ERRNO | errno.ENOSYS)]
     clone = [_op(_LD_ABS, _ARGS), _op(_JSET, NAMESPACE_FLAGS, 0, 1), _op(_RET, refuse), _op(_RET, _ALLOW)]
     code += _when(found.clone, clone)
-    families = [_op(_JEQ, family, len(SOCKET_FAMILIES) - i, 0) for i, family in enumerate(SOCKET_FAMILIES)]
-    unknown = _op(_RET, _ERRNO | errno.EAFNOSUPPORT)
-    code += _when(found.socket, [_op(_LD_ABS, _ARGS), *families, unknown, _op(_RET, _ALLOW)])
+    code += _when(found.socket, _sockets())
     terminal = [_op(_JEQ, TIOCSTI, 1, 0), _op(_JEQ, TIOCLINUX, 0, 1), _op(_RET, refuse), _op(_RET, _ALLOW)]
     code += _when(found.ioctl, [_op(_LD_ABS, _ARGS + 8), *terminal])
     return b"".join([*code, _op(_RET, _ALLOW)])
+
+
+def _sockets() -> list[bytes]:
+    """For the call that makes one: its family, then its protocol."""
+    block = [_op(_LD_ABS, _ARGS)]
+    for family in SOCKET_FAMILIES:
+        allowed = PROTOCOLS.get(family)
+        if allowed is None:
+            block += _when(family, [_op(_RET, _ALLOW)])
+            continue
+        protocols = [_op(_JEQ, protocol, len(allowed) - i, 0) for i, protocol in enumerate(allowed)]
+        other = _op(_RET, _ERRNO | errno.EPROTONOSUPPORT)
+        block += _when(family, [_op(_LD_ABS, _ARGS + 16), *protocols, other, _op(_RET, _ALLOW)])
+    return [*block, _op(_RET, _ERRNO | errno.EAFNOSUPPORT)]
 
 
 def _when(number: int, block: list[bytes]) -> list[bytes]:

@@ -51,6 +51,11 @@ def test_decisions(machine: str, arch: int, column: int) -> None:
     for family in range(64):
         expected = ALLOW if family in seccomp.SOCKET_FAMILIES else refused("EAFNOSUPPORT")
         assert decide(program, arch, socket, family) == expected, family
+    for family, allowed in seccomp.PROTOCOLS.items():
+        for protocol in range(300):
+            expected = ALLOW if protocol in allowed else refused("EPROTONOSUPPORT")
+            assert decide(program, arch, socket, family, 1, protocol) == expected, (family, protocol)
+    assert decide(program, arch, socket, 1, 1, 99) == ALLOW, "Unix sockets have no protocols to choose from"
     assert decide(program, arch, ioctl, 0, 0x5412) == refused("EPERM")
     assert decide(program, arch, ioctl, 0, 0x541C) == refused("EPERM")
     assert decide(program, arch, ioctl, 0, 0x5413) == ALLOW
