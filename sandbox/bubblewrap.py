@@ -17,8 +17,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import cgroups
-from sandbox.base import ImageProblem, SandboxUnavailable
+from sandbox import cgroups, guest_python
+from sandbox.base import ImageProblem, SandboxDied, SandboxUnavailable
 from sandbox.bubblewrap_command import OOM_FILE, PATH, Inside, command_line, private_uid
 from sandbox.bubblewrap_layers import Keeper, LayersUnavailable, Stack, Store, WorkFolder, keeper_for, work_folder
 from sandbox.channel import Message
@@ -27,6 +27,12 @@ from sandbox.pipes import ProcessStream, spawn
 from sandbox.policy import BASE_IMAGE, HOST_IMAGE, STATE_DIR, SandboxSpec
 from sandbox.snapshots import Frozen, Kept, Tar, filled, uncut
 
+_needs_ours: set[Path] = set()  # trees that were seen to have no Python that can run the guest, or no git
+
+
+class NoGuest(Exception):
+    """A tree turned out to need our interpreter."""
+
 
 @dataclass(slots=True)
 class BubblewrapMachine:
@@ -34,6 +40,7 @@ class BubblewrapMachine:
     group: cgroups.Group | None
     spec: SandboxSpec
     work: WorkFolder | None
+    ended_with: int | None = None  # the status, where we know no other reason for the end
     kind: str = "bubblewrap"
 
     async def stop(self) -> None:
@@ -51,6 +58,7 @@ class BubblewrapMachine:
         code = await self.stream.wait_or_kill(1.0)
         if self.group is not None and self.group.oom_kills():
             return "its processes were ended because the memory limit was reached"
+        self.ended_with = code
         return f"its processes were ended (status {code})"
 
     async def freeze(self) -> Frozen | None:
@@ -98,14 +106,18 @@ class FrozenLayers:
 
 
 async def open_bubblewrap(spec: SandboxSpec) -> GuestSandbox:
-    """A sandbox in namespaces of its own. Raises SandboxUnavailable or ImageProblem."""
-    return await _open(spec)
+    """A sandbox in namespaces of its own. Raises SandboxUnavailable, ImageProblem or SandboxDied."""
+    try:
+        return await _open(spec)
+    except NoGuest:
+        return await _open(spec)  # with our interpreter: it is known now that the tree needs it
 
 
 async def _open(spec: SandboxSpec, *, lower: Stack = (), store: Store | None = None) -> GuestSandbox:
     """With a work folder over `lower`, in a store that exists already or a new one."""
     program = _bwrap()
     tree = find_tree(spec.image)
+    brought = await asyncio.to_thread(_brought, tree)
     keeper, why_copies = await _layers(program, tree)
     below = lower[0].store if lower else store
     uid = below.uid if below is not None and below.uid else private_uid()
@@ -116,21 +128,26 @@ async def _open(spec: SandboxSpec, *, lower: Stack = (), store: Store | None = N
     try:
         if keeper is not None:
             work = work_folder(keeper, spec.limits, uid, lower=lower, store=store)
-        command = command_line(Inside(program, spec, tree, group, uid, work), fds)
+        command = command_line(Inside(program, spec, tree, group, uid, work, brought), fds)
         stream, channel = await spawn(command, {"PATH": PATH}, pass_fds=fds)
         machine = BubblewrapMachine(stream, group, spec, work)
         sandbox = GuestSandbox(
             machine, channel, spec, workdir=spec.workdir, state_dir=STATE_DIR, reopen=open_bubblewrap
         )
         await sandbox.start(_config(spec, group, tree))
+        if brought is None and not sandbox.facts.get("git") and await asyncio.to_thread(_can_bring, tree):
+            raise NoGuest
         if work is not None:
             work.appear()
         sandbox.facts["snapshots"] = "layers" if work is not None else f"copies: {why_copies}"
-    except BaseException:  # whatever ended the start, cancellation too: leave no process, no group and no mount
+    except BaseException as error:  # whatever ended the start, cancellation too: leave no process, group or mount
         if machine is not None:
             await machine.stop()
         else:
             await uncut(asyncio.to_thread(_remove, group, work))
+        gave_up = isinstance(error, SandboxDied) and machine is not None and machine.ended_with in range(128)
+        if gave_up and brought is None and await asyncio.to_thread(_can_bring, tree):
+            raise NoGuest from error
         raise
     finally:
         for fd in fds:
@@ -172,6 +189,24 @@ def _children(pid: int) -> list[int] | None:
         return [int(word) for task in tasks for word in task.read_text().split()]
     except OSError:
         return None
+
+
+def _brought(tree: Path | None) -> Path | None:
+    """Our interpreter's folder, for a tree that can't run the guest by itself. Raises ImageProblem."""
+    root = tree or Path("/")
+    if root in _needs_ours or not guest_python.tree_python(root, PATH):
+        return guest_python.bundle().folder
+    return None
+
+
+def _can_bring(tree: Path | None) -> bool:
+    """Note that a tree needs our interpreter, where that can be had."""
+    try:
+        guest_python.bundle()
+    except ImageProblem:
+        return False
+    _needs_ours.add(tree or Path("/"))
+    return True
 
 
 def find_tree(image: str | None) -> Path | None:

@@ -16,6 +16,7 @@ from sandbox.base import SandboxUnavailable
 from sandbox.bubblewrap_layers import Keeper, WorkFolder
 from sandbox.cgroups import Group
 from sandbox.channel import GUEST_ARGV
+from sandbox.guest_python import BROUGHT_ARGV, BROUGHT_DIR
 from sandbox.policy import GID, HOME, STATE_DIR, UID, USER, Network, SandboxSpec
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -27,16 +28,17 @@ HOST_ETC = (
 PRIVATE_UIDS = range(1_900_000_000, 1_900_065_536)  # beyond what systems and containers hand out
 SMALL_UIDS = range(50_000, 60_000)  # where we are root of a user namespace with few ids ourselves
 
-# As root: enter the control group, show the tree where the unprivileged user can reach it, give up root.
-# $1 user id, $2 tree or nothing, $3 where to show it, then group files up to `--`, then the command
+# As root: enter the control group, show folders where the unprivileged user can reach them, give up root.
+# $1 user id, $2 and $4 folders or nothing, $3 and $5 where to show them, then group files up to `--`, then the command
 _AS_ROOT = """
-uid=$1 tree=$2 at=$3; shift 3
+uid=$1 tree=$2 at=$3 ours=$4 there=$5; shift 5
 while [ "$1" != -- ]; do echo $$ > "$1" || exit 70; shift; done; shift
 exec unshare --mount --propagation private -- /bin/sh -c '
-uid=$1 tree=$2 at=$3; shift 3
+uid=$1 tree=$2 at=$3 ours=$4 there=$5; shift 5
 if [ -n "$tree" ]; then mount --bind "$tree" "$at" || exit 71; fi
+if [ -n "$ours" ]; then mount --bind "$ours" "$there" || exit 71; fi
 exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all -- "$@"
-' sh "$uid" "$tree" "$at" "$@"
+' sh "$uid" "$tree" "$at" "$ours" "$there" "$@"
 """
 
 # As root with layers: the same, in the keeper's mount namespace, where the tree is shown already.
@@ -58,35 +60,50 @@ class Inside:
     group: Group | None
     uid: int  # who root becomes
     work: WorkFolder | None  # None: a memory file system that the sandbox mounts for itself
+    brought: Path | None = None  # the interpreter that the tree lacks (`sandbox.guest_python`)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Who starts bwrap, in which namespaces, and where the folders are seen from there."""
+
+    prefix: list[str]
+    tree: Path | None
+    brought: Path | None
 
 
 def command_line(inside: Inside, fds: list[int]) -> list[str]:
     """The whole command; descriptors that it reads are appended to `fds`."""
     spec, tree = inside.spec, inside.tree
-    prefix, shown = _prefix(inside)
-    arguments = [*_isolation(spec, fds), *_root(spec, shown, tree, fds), *_folders(inside)]
+    start = _start(inside)
+    arguments = [*_isolation(spec, fds), *_root(spec, start.tree, tree, fds), *_folders(inside)]
+    if start.brought is not None:
+        arguments += ["--ro-bind", str(start.brought), BROUGHT_DIR]
     if inside.group is not None and inside.group.oom_file is not None:
         arguments += ["--ro-bind", str(inside.group.oom_file), OOM_FILE]
     arguments += ["--remount-ro", "/", "--chdir", spec.workdir]
     # through a descriptor: process 1 inside would show its command line, with paths of the host
     listed = _memory_file("\0".join(arguments).encode() + b"\0", fds)
-    return [*prefix, str(inside.program), "--args", str(listed), "--", *GUEST_ARGV]
+    guest = GUEST_ARGV if start.brought is None else BROUGHT_ARGV
+    return [*start.prefix, str(inside.program), "--args", str(listed), "--", *guest]
 
 
-def _prefix(inside: Inside) -> tuple[list[str], Path | None]:
-    """Who starts bwrap and in which namespaces, and where the tree is seen from there."""
-    tree, work = inside.tree, inside.work
+def _start(inside: Inside) -> _Start:
+    tree, brought, work = inside.tree, inside.brought, inside.work
     if os.getuid() != 0:
-        return ([] if work is None else _enter_as_user(work.keeper)), tree
+        return _Start([] if work is None else _enter_as_user(work.keeper), tree, brought)
     files = [str(file) for file in inside.group.process_files] if inside.group else []
-    hidden = tree is not None and not _reachable_for_all(tree)
+    hidden = [path for path in (tree, brought) if path is not None and not _reachable_for_all(path)]
     if work is not None:
-        shown = work.keeper.tree(tree) if tree is not None and hidden else tree
+        shown = {path: work.keeper.tree(path) for path in hidden}
         script = [_AS_ROOT_AT_THE_KEEPER, "sh", str(inside.uid), f"/proc/{work.keeper.pid}/ns/mnt"]
     else:
-        shown = _stage() if hidden else tree
-        script = [_AS_ROOT, "sh", str(inside.uid), str(tree) if hidden else "", str(shown)]
-    return ["/bin/sh", "-c", *script, *files, "--"], shown
+        shown = dict(zip(hidden, _stages(len(hidden)), strict=True))
+        script = [_AS_ROOT, "sh", str(inside.uid)]
+        for path in (tree, brought):
+            script += [str(path), str(shown[path])] if path is not None and path in shown else ["", ""]
+    prefix = ["/bin/sh", "-c", *script, *files, "--"]
+    return _Start(prefix, tree and shown.get(tree, tree), brought and shown.get(brought, brought))
 
 
 def _enter_as_user(keeper: Keeper) -> list[str]:
@@ -191,12 +208,13 @@ def _memory_file(data: bytes, fds: list[int]) -> int:
     return fd
 
 
-def _stage() -> Path:
-    """An empty standard folder to show a tree in, in a mount namespace that nobody else has."""
-    for folder in (Path("/mnt"), Path("/media"), Path("/srv"), Path("/opt")):
-        if folder.is_dir() and not folder.is_symlink():
-            return folder
-    raise SandboxUnavailable("This machine has none of /mnt, /media, /srv and /opt; make an empty /mnt.")
+def _stages(count: int) -> list[Path]:
+    """Standard folders to show others in, in a mount namespace that nobody else has."""
+    folders = [Path("/mnt"), Path("/media"), Path("/srv"), Path("/opt")]
+    there = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+    if len(there) < count:
+        raise SandboxUnavailable("This machine has too few of /mnt, /media, /srv and /opt; make an empty /mnt, /media.")
+    return there[:count]
 
 
 def _reachable_for_all(tree: Path) -> bool:

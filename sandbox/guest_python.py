@@ -61,6 +61,7 @@ def bundle(report: Report | None = None) -> Bundle:
                 made = make(tar, scratch)
                 _add_commands(made)
                 (made / _DIGEST).write_text(digest(made))
+                _open_for_all(made)
         except OSError as error:
             raise ImageProblem(
                 f"the interpreter for images without Python can't be made: {error}.\n"
@@ -72,6 +73,13 @@ def bundle(report: Report | None = None) -> Bundle:
         made.rename(target)
         remove_tree(scratch / "replaced")
     return _read(target)
+
+
+def _open_for_all(made: Path) -> None:
+    """Another user than this one reads it, whatever this one's files are open for by habit."""
+    (made / _DIGEST).chmod(0o644)
+    for folder in (made, *(path for path in made.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
 
 
 def _add_commands(made: Path) -> None:

@@ -29,16 +29,22 @@ SPEC = SandboxSpec(
 )
 REQUIRED = {kind for kind in os.environ.get("PATCHWRIGHT_REQUIRE", "").split(",") if kind}
 
-# What a kind opens, where its name goes on behind a colon: `docker:bare` is Docker with IMAGES["bare"]. A function
-# makes the image ready and returns its tag; it may raise SandboxError, which is why the kind can't be had.
-IMAGES: dict[str, Callable[[], str]] = {"no-python": no_python.for_contract}
+# What a kind opens, where its name goes on behind a colon: Docker or bubblewrap with another image. A function makes
+# the image ready and returns its tag or folder; it may raise SandboxError, which is why the kind can't be had.
+IMAGES: dict[str, Callable[[], str]] = {
+    "docker:no-python": no_python.for_contract,
+    "bubblewrap:no-python": no_python.tree_for_contract,
+}
 ENGINES = [
     pytest.param("docker", marks=pytest.mark.docker),
     pytest.param("podman", marks=pytest.mark.podman),
 ]
 ISOLATED = [*ENGINES, pytest.param("bubblewrap", marks=pytest.mark.bubblewrap)]
 KINDS = [*ISOLATED, pytest.param("none")]
-NO_PYTHON = [pytest.param("docker:no-python", marks=pytest.mark.docker)]  # the image can't run the guest by itself
+NO_PYTHON = [  # the image can't run the guest by itself
+    pytest.param("docker:no-python", marks=pytest.mark.docker),
+    pytest.param("bubblewrap:no-python", marks=pytest.mark.bubblewrap),
+]
 
 
 @cache
@@ -49,7 +55,7 @@ def _missing(name: str) -> str | None:
         return f"{fact.said}. {fact.todo}"
     try:
         if image:
-            IMAGES[image]()
+            IMAGES[name]()
         elif kind in ("docker", "podman"):
             _find_base(kind)
     except SandboxError as problem:
@@ -84,11 +90,11 @@ def opener(name: str) -> Callable[[SandboxSpec], Awaitable[GuestSandbox]]:
 
         if not image:
             return partial(open_docker, kind=kind)
-        return lambda spec: open_docker(replace(spec, image=IMAGES[image]()), kind)
+        return lambda spec: open_docker(replace(spec, image=IMAGES[name]()), kind)
     if kind == "bubblewrap":
         from sandbox.bubblewrap import open_bubblewrap
 
-        return open_bubblewrap
+        return open_bubblewrap if not image else lambda spec: open_bubblewrap(replace(spec, image=IMAGES[name]()))
     from sandbox.local import open_local
 
     return open_local

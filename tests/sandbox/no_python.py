@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import tarfile
 import tempfile
@@ -12,7 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sandbox.bubblewrap_command import PATH
 from sandbox.guest_python import OURS
+from sandbox.images import base_tree
 from sandbox.images.apt import private_apt
 from sandbox.images.cache import cache_dir, locked, unfinished
 from sandbox.images.dockerfile import ENVIRONMENT_REPOSITORY, build_text
@@ -62,6 +65,27 @@ def for_contract() -> str:
     """The same, with a `python3` for what the tests run inside; the guest can't be started by it."""
     put = "COPY python3 /usr/local/bin/python3"
     return from_base(f"RUN rm -rf {PYTHONS}", put, files={"python3": FOR_TESTS})
+
+
+@cache
+def tree_for_contract() -> str:
+    """The base tree without a Python; what commands find on their PATH besides is for the tests' own programs."""
+    base = base_tree()
+    folder = cache_dir() / "test-tools"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"no-python-{base.name}"
+    with locked(folder, target.name, silent), unfinished(folder, target.name) as scratch:
+        if not target.is_dir():
+            tree = scratch / "tree"
+            subprocess.run(["cp", "-al", base, tree], check=True)
+            subprocess.run(["/bin/sh", "-c", f"cd {tree} && rm -rf {PYTHONS.replace('/usr', 'usr')}"], check=True)
+            own = tree / "opt/patchwright"
+            (own / "for-tests").mkdir(parents=True)
+            (own / "for-tests/python3").write_text(FOR_TESTS)
+            (own / "for-tests/python3").chmod(0o755)
+            (own / "environment.json").write_text(json.dumps({"env": {"PATH": f"{PATH}:/opt/patchwright/for-tests"}}))
+            tree.rename(target)
+    return str(target)
 
 
 def from_files(name: str, files: Mapping[str, bytes], links: Mapping[str, str] | None = None) -> str:

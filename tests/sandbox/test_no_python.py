@@ -17,7 +17,7 @@ import pytest
 
 from sandbox.base import CommandEnd, FileKind, FileProblem, ImageProblem
 from sandbox.docker import open_docker
-from sandbox.guest_python import BROUGHT_ARGV, BROUGHT_DIR, bundle, tree_python, without_loader_settings
+from sandbox.guest_python import BROUGHT_ARGV, BROUGHT_DIR, OURS, bundle, tree_python, without_loader_settings
 from sandbox.guest_python_make import digest, linked, make
 from sandbox.guest_python_volume import mounted, remove_volumes
 from tests.sandbox import no_python
@@ -44,7 +44,8 @@ def test_it_runs_no_code_but_its_own() -> None:
     source = (Path(__file__).parents[2] / "sandbox/guest.py").read_text()
     names = sorted(set(re.findall(r"^\s*(?:import|from) (\w+)", source, re.MULTILINE)))
     assert {"ctypes", "hashlib", "tarfile", "resource"} <= set(names)
-    script = f"import {', '.join(names)}\nfor line in open('/proc/self/maps'):\n  if ' r-xp ' in line: print(line.split()[-1])"
+    show = "for line in open('/proc/self/maps'):\n  if ' r-xp ' in line: print(line.split()[-1])"
+    script = f"import {', '.join(names)}\n{show}"
     loaded = {line for line in in_bundle("-c", script, env={"LD_LIBRARY_PATH": "/usr/lib"}).split() if "/" in line}
     assert loaded
     assert {path for path in loaded if not path.startswith(f"{bundle().folder}/")} == set()
@@ -57,11 +58,14 @@ def test_it_sets_no_variable() -> None:
 def test_the_same_base_gives_the_same_bytes(tmp_path: Path) -> None:
     from sandbox.images import base_tar
 
-    again = make(base_tar(), tmp_path)
-    assert digest(again) == bundle().digest
-    (again / "lib/libm.so.6").chmod(0o755)
-    assert digest(again) != bundle().digest
-    assert sum(path.stat().st_size for path in again.rglob("*") if path.is_file()) < 40 << 20
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    one, other = (make(base_tar(), folder) for folder in folders)
+    assert digest(one) == digest(other)
+    (one / "lib/libm.so.6").chmod(0o755)
+    assert digest(one) != digest(other)
+    assert sum(path.stat().st_size for path in other.rglob("*") if path.is_file()) < 40 << 20
 
 
 def test_every_library_that_is_named_is_there() -> None:
@@ -128,7 +132,7 @@ def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_one_container_more_for_the_first_time_only(forgotten: None) -> None:
     ordinary = no_python.from_base('LABEL test="ordinary"')
     assert await containers_for(ordinary) == 1
-    image = no_python.without_python()
+    image = no_python.from_base('LABEL test="without"', f"RUN rm -rf {no_python.PYTHONS}")
     assert [await containers_for(image) for _ in range(2)] == [2, 1]
 
 
@@ -208,6 +212,27 @@ async def test_where_ours_does_not_run_either(forgotten: None, monkeypatch: pyte
 
 
 # ---------------------------------------------------------------- what else an image may lack
+
+
+async def test_an_image_without_git(forgotten: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours is there for scripts of ours; where it can't be had, the image is taken as it is."""
+    spec = replace(SPEC, image=no_python.from_base("RUN rm /usr/bin/git"))
+    version = f"git --version; PATH=$PATH:{OURS} git --version"
+    async with await open_docker(spec) as box:
+        missing, ours = (await box.run(version)).output.decode().splitlines()
+        assert "not found" in missing
+        assert ours.startswith("git version 2.")
+        assert (await box.run("python3 -c 'print(6 * 7)'")).output == b"42\n", "the image's own"
+
+    def nowhere() -> None:
+        raise ImageProblem("no base image, and no mirror to make one from")
+
+    monkeypatch.setattr("sandbox.guest_python.bundle", nowhere)
+    monkeypatch.setattr("sandbox.guest_python.is_known", lambda image: False)
+    async with await open_docker(spec) as box:
+        assert (await box.run(version)).exit_code == 127
+    with pytest.raises(ImageProblem, match="has no Python 3 that can run the sandbox's guest, and no base image"):
+        await open_docker(replace(SPEC, image=no_python.without_python()))
 
 
 async def test_an_image_of_busybox_alone() -> None:
