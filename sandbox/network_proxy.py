@@ -20,6 +20,7 @@ from typing import Protocol
 
 from sandbox.network import AllowList, on_link_networks, plain
 from sandbox.network_http import MAX_HEAD, MAX_HELLO, Refused, Request, parse_request, server_name
+from sandbox.network_settings import HOST_NAME
 from sandbox.policy import MIB, NetworkRequest
 
 MAX_LOGGED = 1000
@@ -118,7 +119,8 @@ class Proxy:
             raise Refused(403, f"{host}:{port} is not among the package indexes that this sandbox may reach")
         try:
             async with asyncio.timeout(self.bounds.connect_seconds):
-                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                name = "localhost" if host == HOST_NAME else host
+                found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # TimeoutError is one
             raise Refused(502, f"{host} can't be resolved: {error}") from None
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))

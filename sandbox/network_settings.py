@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+# Inside, `localhost` is the sandbox's own, and clients go around a proxy for it: an index on this machine's loopback
+# has this name there.
+HOST_NAME = "host.internal"
+_LOOPBACK = re.compile(r"(https?://)(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?=[:/]|$)", re.IGNORECASE)
+
 _PIP = {"index-url": "PIP_INDEX_URL", "extra-index-url": "PIP_EXTRA_INDEX_URL", "find-links": "PIP_FIND_LINKS"}
 _PIP_FILES = ("etc/xdg/pip/pip.conf", "etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
 _NPM_FILES = ("usr/etc/npmrc", "usr/local/etc/npmrc", "etc/npmrc", "~/.npmrc")
@@ -23,7 +28,8 @@ _UV = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 _BUNDLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 _NPM_LINE = re.compile(r"^\s*((?:@[\w.-]+:)?registry|cafile)\s*=\s*\"?([^\"\s]+)", re.MULTILINE)
 _APT_LINE = re.compile(r"^(?:deb|URIs:)\s.*$", re.MULTILINE)
-_URL = re.compile(r"https?://[^\s\"',|\]]+")
+_URL = re.compile(r"https?://[^\s\"',|]+")
+_PASSWORD = re.compile(r"://[^/\s]*@")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -48,7 +54,7 @@ def host_settings(env: Mapping[str, str], home: Path, root: Path = Path("/")) ->
         said["npm_config_registry"] = npm["registry"]
     variables, left_out = dict[str, str](), list[str]()
     for name, value in said.items():
-        kept = [url for url in _URL.findall(value) if "@" not in urlsplit(url).netloc]
+        kept = [url for url in _URL.findall(value) if not _PASSWORD.search(url)]
         if len(kept) < len(_URL.findall(value)):
             left_out.append(f"{name} holds a password")
         if kept:
@@ -57,6 +63,10 @@ def host_settings(env: Mapping[str, str], home: Path, root: Path = Path("/")) ->
         variables["PIP_TRUSTED_HOST"] = " ".join(pip["trusted-host"].split())
     others = [*(value for key, value in npm.items() if key.startswith("@")), *_cargo(home), *_apt(root)]
     urls = [url for text in [*said.values(), *others] for url in _URL.findall(text)]
+    urls += [_LOOPBACK.sub(rf"\g<1>{HOST_NAME}", url) for url in urls]
+    variables = {name: _LOOPBACK.sub(rf"\g<1>{HOST_NAME}", value) for name, value in variables.items()}
+    if HOST_NAME in variables.get("PIP_INDEX_URL", "") + variables.get("PIP_EXTRA_INDEX_URL", ""):  # without TLS
+        variables["PIP_TRUSTED_HOST"] = f"{variables.get('PIP_TRUSTED_HOST', '')} {HOST_NAME}".strip()
     bundles = [*(env.get(name, "") for name in _BUNDLES), pip.get("cert", ""), npm.get("cafile", "")]
     bundle = next((Path(text) for text in bundles if text and Path(text).is_file()), None)
     return HostSettings(frozenset(filter(None, map(place, urls))), variables, bundle, tuple(left_out))

@@ -232,6 +232,17 @@ def test_configuration_of_the_host(tmp_path: Path) -> None:
     assert not allow_list(found).has("pip.example", 80)
 
 
+def test_an_index_on_the_loopback_has_another_name_inside(tmp_path: Path) -> None:
+    env = {"PIP_INDEX_URL": "http://localhost:3141/root", "npm_config_registry": "http://[::1]:4873/",
+           "GOPROXY": "https://127.0.0.1,https://localhost.example"}  # fmt: skip
+    found = host_settings(env, tmp_path, tmp_path)
+    assert found.variables == {
+        "PIP_INDEX_URL": "http://host.internal:3141/root", "PIP_TRUSTED_HOST": "host.internal",
+        "npm_config_registry": "http://host.internal:4873/", "GOPROXY": "https://host.internal,https://localhost.example",
+    }  # fmt: skip
+    assert ("host.internal", 3141) in found.places and ("host.internal", 443) in found.places
+
+
 # ---------------------------------------------------------------- frames about connections
 
 
