@@ -138,10 +138,9 @@ async def _open(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> Guest
         await sandbox.start(
             {
                 "env": {**spec.environment(), **(machine.variables or {})},
-                "rlimits": {"core": 0},
                 "oom_files": list(OOM_FILES),
                 "spool_bytes": spec.limits.state_bytes // 2,
-                **_watched(machine, spec),
+                **_bounds(machine, spec),
             },
             filters,
         )
@@ -160,11 +159,18 @@ async def _open(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> Guest
     return sandbox
 
 
-def _watched(machine: DockerMachine, spec: SandboxSpec) -> dict[str, int]:
-    """What the guest bounds itself, as in bubblewrap without root, because the engine can't."""
+def _bounds(machine: DockerMachine, spec: SandboxSpec) -> dict[str, Any]:
+    """What the guest bounds for itself and all that it starts: Podman without root passes over such settings.
+
+    Where the engine can't limit memory and processes either, the guest watches them. The kernel counts processes per
+    user; with such an engine that is those of all its sandboxes together.
+    """
+    limits = spec.limits
+    rlimits = {"core": 0, "nofile": limits.open_files}
     if machine.bounds:
-        return {}
-    return {"watch_memory": spec.limits.memory, "watch_processes": spec.limits.processes}
+        return {"rlimits": rlimits}
+    rlimits["nproc"] = limits.processes
+    return {"rlimits": rlimits, "watch_memory": limits.memory, "watch_processes": limits.processes}
 
 
 async def _created(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[DockerMachine, socket.socket]:

@@ -84,15 +84,26 @@ def _unreachable(kind: str, error: Exception) -> str:
 def look(client: DockerClient) -> Engine:
     """What the engine behind this client is. Raises DockerException."""
     info = client.info()
+    is_podman = "BuildahVersion" in info
+    rootless = bool(info.get("Rootless")) or "name=rootless" in (info.get("SecurityOptions") or ())
+    bounds = bool(info.get("MemoryLimit")) and bool(info.get("PidsLimit"))
+    if is_podman and rootless:  # what it says there is what the kernel has, not what it was given
+        bounds = _controllers(client) >= {"memory", "pids"}
     return Engine(
-        name="Podman" if "BuildahVersion" in info else "Docker",
+        name="Podman" if is_podman else "Docker",
         version=str(info.get("ServerVersion")),
-        rootless="name=rootless" in (info.get("SecurityOptions") or ()),
-        bounds=bool(info.get("MemoryLimit")) and bool(info.get("PidsLimit")),
+        rootless=rootless,
+        bounds=bounds,
         cpus=float(info["NCPU"]),
         runtime=str(info.get("DefaultRuntime") or ""),
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
     )
+
+
+def _controllers(client: DockerClient) -> set[str]:
+    """The control groups that were delegated to a Podman without root; empty where it doesn't say."""
+    answer = client.api.get(f"{client.api.base_url}/{podman.OWN_INFO}", timeout=TIMEOUT)
+    return set(answer.json()["host"]["cgroupControllers"] or ()) if answer.ok else set()
 
 
 def known(client: DockerClient, kind: str) -> Engine:

@@ -18,6 +18,7 @@ START = (
     "(`unix:///run/podman/podman.sock`), or use another `--sandbox`."
 )
 API = "1.40"  # of Docker; every Podman since 3 speaks it, and to ask which one it prefers takes it 0.4 seconds
+OWN_INFO = "v4.0.0/libpod/info"  # in its own API
 NO_INIT = "container-init binary not found"  # Podman takes the program `catatonit` for that, a package of its own
 ENDED_MEANWHILE = "could not be stopped"  # what removing a container says that ends by itself at that moment
 # With no limits of its own it gives root a million processes, and needs the right to raise limits for that.
@@ -61,7 +62,7 @@ def settings(docker: Mapping[str, Any], *, rootless: bool, bounds: bool) -> dict
     """A container's settings in Podman's words, from those in Docker's.
 
     `rootless`: the service isn't root's; the user inside is then one of the caller's subordinate ids, so what runs
-    there is neither root nor the caller on the host. `bounds`: memory and processes can be limited.
+    there is neither root nor the caller on the host. `bounds`: it can limit memory and processes.
     """
     from docker.types import Ulimit
 
@@ -78,6 +79,9 @@ def settings(docker: Mapping[str, Any], *, rootless: bool, bounds: bool) -> dict
 
 
 def _tmpfs(options: str) -> str:
-    """`U` gives the folder to the container's user; Podman doesn't take ids, and would copy the image's files in."""
+    """`U` gives the folder to the container's user; Podman takes no ids and no number of files (seen with 4.3).
+
+    Left to itself it would copy the image's files in.
+    """
     kept = [option for option in options.split(",") if not option.startswith(("uid=", "gid=", "nr_inodes="))]
     return ",".join([*kept, "U", "notmpcopyup"])
