@@ -1176,7 +1176,7 @@ class Guest(object):
 
     def on_exit(self, command: Command) -> None:
         """The leader is gone (or, while ending, somebody is). The command's end is the leader's, not the pipe's."""
-        if command.kill_at is not None and not command.killed and not self.childless:
+        if command.kill_at is not None and not self.childless:  # what is killed takes a moment to be gone
             if self.belongings(command):
                 return
         if command.out_fd >= 0 and command.out_fd not in self.held_back:

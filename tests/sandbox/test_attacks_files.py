@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.base import FileKind, FileProblem
 from sandbox.machine import MAX_READ, GuestSandbox
-from tests.sandbox.inside import SECRET, member, python, tar_of
+from tests.sandbox.inside import SECRET, host_peak, member, python, tar_of
 
 CALLS: dict[str, Callable[[GuestSandbox, str], Awaitable[object]]] = {
     "read": lambda cell, path: cell.read(path),
@@ -240,23 +240,16 @@ async def test_a_sparse_file_costs_nothing(box: GuestSandbox) -> None:
     if (await box.stat("sparse")).size < size:
         pytest.skip("this file system has no files of that size")
     started = time.monotonic()
-    before = _host_peak()
+    before = host_peak()
     with pytest.raises(FileProblem, match=f"larger than {MAX_READ}"):
         await box.read("sparse")
     assert await box.read("sparse", offset=size - 1, limit=10) == b"\0end"
     assert [info.size for info in await box.list(".")] == [size + 3]
     assert await box.fingerprint()
     assert time.monotonic() - started < 3
-    assert _host_peak() - before < 32 << 10, "KiB of this process"
+    assert host_peak() - before < 32 << 10, "KiB of this process"
     await box.write("sparse", b"small")
     assert await box.read("sparse") == b"small"
-
-
-def _host_peak() -> int:
-    """The most that this process has taken since the last look, in KiB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    Path("/proc/self/clear_refs").write_text("5")
-    return int(line.split()[1])
 
 
 @pytest.mark.parametrize("number", [1 << 62, (1 << 63) - 1, 1 << 63, 1 << 70, -1])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sandbox.base import CommandEnd, FileProblem
 from sandbox.machine import GuestSandbox
-from sandbox.policy import MIB
-from tests.sandbox.kinds import SPEC
+from sandbox.policy import MIB, Limits
+from tests.sandbox.inside import count, host_peak, reads
+from tests.sandbox.kinds import SPEC, opener
 
 
 async def test_fork_bomb(cell: GuestSandbox) -> None:
@@ -108,3 +113,140 @@ async def test_all_folders_full_leaves_memory_for_processes(cell: GuestSandbox) 
     long = await cell.run("seq 1 100000", max_output=1000)
     assert (long.exit_code, long.output_file) == (0, None), "no room for the file of a long output"
     assert (await cell.run("cd /tmp", keep_session=True)).exit_code == 0
+
+
+SMALL = Limits(
+    memory=96 * MIB,
+    processes=100,
+    workdir_bytes=64 * MIB,
+    tmp_bytes=16 * MIB,
+    home_bytes=16 * MIB,
+    state_bytes=16 * MIB,
+    shm_bytes=16 * MIB,
+    files=10_000,
+)
+EMPTY_FILES = """import os, sys
+os.chdir(sys.argv[1]); n = 0
+try:
+    for d in range(4000):
+        os.mkdir("d%d" % d)
+        for f in range(1000): os.close(os.open("d%d/%d" % (d, f), os.O_CREAT | os.O_WRONLY)); n += 1
+except OSError as error: print(n, error.errno)
+else: print(n, 0)"""
+
+
+async def test_millions_of_empty_files(cell: GuestSandbox) -> None:
+    """They end at the number that a folder may hold or, where a kind can't set one, at the memory limit."""
+    async with await opener(cell.kind)(replace(SPEC, limits=SMALL)) as other:
+        for folder in (".", "/tmp", "/home/agent", "/dev/shm", other.state_dir):
+            result = await other.run(["python3", "-c", EMPTY_FILES, folder], timeout=100)
+            by_number = result.exit_code == 0
+            if by_number:
+                made, number = (int(word) for word in result.output.split())
+                assert (number, made <= SMALL.files) == (errno.ENOSPC, True), folder
+            else:
+                assert result.end is CommandEnd.MEMORY, folder
+            if other.kind == "docker" and folder != "/dev/shm":
+                assert by_number, folder
+            assert (await cell.run("echo x >x; cat x")).output == b"x\n", "another sandbox has its own share"
+            assert (await other.run(f"rm -r {folder}/d*; echo alive")).output == b"alive\n", folder
+            await other.write("after", b"fine")
+            assert await other.fingerprint()
+
+
+# ---------------------------------------------------------------- output
+
+
+async def test_a_gibibyte_in_one_line_costs_the_host_nothing(box: GuestSandbox) -> None:
+    await box.run("true")
+    host_peak()
+    before, started, computed = host_peak(), time.monotonic(), time.process_time()
+    result = await box.run("head -c 1G /dev/zero | tr '\\0' x", timeout=100, max_output=10_000)
+    assert (result.exit_code, result.total_bytes) == (0, 1 << 30)
+    assert result.output.count(b"x") == 10_000
+    assert host_peak() - before < 4 << 10, "KiB"
+    assert time.process_time() - computed < 1, "seconds of this process"
+    assert time.monotonic() - started < 60
+    assert (await box.run("echo alive")).output == b"alive\n"
+
+
+# ---------------------------------------------------------------- what stays behind
+
+
+async def test_zombies_that_nobody_waits_for(cell: GuestSandbox) -> None:
+    script = """import os, time
+n = 0
+try:
+    while n < 3000:
+        if os.fork() == 0: os._exit(0)
+        n += 1
+except OSError: pass
+print(n, flush=True)
+"""
+    result = await cell.run(["python3", "-c", script], timeout=20)  # their parent ends: they come to the guest
+    assert int(result.output) < SPEC.limits.processes
+    left = await cell.run(
+        f"python3 -c '{script}time.sleep(100)' >/dev/null & sleep 1"
+    )  # their parent stays and doesn't look at them
+    assert len(left.still_running) == 1, "what is dead holds nothing and isn't named"
+    full = await cell.run("true")
+    assert full.exit_code in (0, 1, 126, 128, 254), "it runs, or says that it can't"
+    for _ in range(50):
+        ended = await cell.run(["kill", "-9", *map(str, left.still_running)])
+        if ended.exit_code == 0:
+            break
+        await cell.run("exit 0", timeout=0.5)
+    await asyncio.sleep(0.5)
+    assert (await cell.run("ls /proc | grep -c '^[0-9]'")).output.strip() in {b"%d" % n for n in range(1, 12)}
+
+
+async def test_a_thousand_short_background_jobs(box: GuestSandbox) -> None:
+    script = "for i in $(seq 1000); do (sleep 0.0$((i % 10)) &); done; sleep 43321 & sleep 43321 & echo done"
+    result = await box.run(script, timeout=60)
+    assert result.output.endswith(b"done\n")
+    await asyncio.sleep(1)
+    assert (await box.run("true")).still_running == ()
+    assert await count(box, "sleep 43321") == 2
+    assert set(result.command_lines) <= {"sleep 43321", "bash", *(f"sleep 0.0{n}" for n in range(10))}
+    started = time.monotonic()
+    await box.close()
+    assert time.monotonic() - started < 15
+
+
+STUBBORN = """import os, signal, time
+for number in range(1, 65):
+    try: signal.signal(number, signal.SIG_IGN)
+    except (OSError, ValueError): pass
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+for fd in range(3): os.close(fd)
+while True:
+    try: time.sleep(1); "stubborn-%s"
+    except BaseException: pass
+"""
+
+
+@pytest.mark.parametrize("way", ["deadline", "close", "left behind"])
+async def test_a_daemon_that_ignores_every_signal(box: GuestSandbox, way: str) -> None:
+    mark = uuid.uuid4().hex
+    await box.write("daemon.py", STUBBORN.encode())
+    result = await box.run(f"python3 daemon.py {mark}; sleep {0 if way == 'left behind' else 30}", timeout=2)
+    if way == "left behind":
+        assert result.end is CommandEnd.EXITED
+        assert [line.endswith(f"daemon.py {mark}") for line in result.command_lines] == [True]
+    if way == "deadline":
+        assert result.end is CommandEnd.TIMEOUT
+        assert result.still_running == ()
+        assert await count(box, mark) == 0
+    await box.close()
+    for _ in range(50):
+        if not _with_words(mark):
+            break
+        await asyncio.sleep(0.1)
+    assert not _with_words(mark)
+
+
+def _with_words(words: str) -> list[str]:
+    """Processes of this machine: an engine elsewhere has none here, before and after."""
+    return [str(path) for path in Path("/proc").glob("[0-9]*/cmdline") if words.encode() in reads(path)]
