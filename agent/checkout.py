@@ -4,7 +4,7 @@ What the model can see is the base commit and `HISTORY_DEPTH` commits before it:
 branch, tag, remote, reflog or credential. The host never checks anything out: the sandbox gets a `.git` folder
 and checks out by itself. The bare repository also takes in the tree objects of the run's checkpoints.
 
-Left out: submodules and LFS objects (their pointers stay as they are; a note says so).
+Left out: submodules and LFS objects: what of them is missing is in `Base.notes` (`agent.missing`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,28 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.ends import InputProblem
-from agent.git import GitError, git, git_line
+from agent.git import GitError, git, git_line, object_format
+from agent.missing import missing_notes
+from sandbox.scratch import remove_folder, scratch_folder
 
 HISTORY_DEPTH = 50
 BASE_REF = "refs/heads/main"
-_ANY_COMMIT = "git -c uploadpack.allowAnySHA1InWant=true -c safe.directory=* upload-pack"
+# The side of a fetch that reads the user's repository: it runs no program and reaches no other repository.
+_ANY_COMMIT = (
+    "GIT_ALLOW_PROTOCOL=none GIT_NO_LAZY_FETCH=1 git -c core.hooksPath=/dev/null -c core.fsmonitor=false "
+    "-c uploadpack.allowAnySHA1InWant=true -c safe.directory=* upload-pack"
+)
+_OTHER_FORMAT = "mismatched algorithms"
+_SETTINGS = {
+    "core.bare": "false",
+    "core.logAllRefUpdates": "false",
+    "user.name": "Patchwright",
+    "user.email": "patchwright@localhost",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +51,12 @@ async def local_commit(repository: Path, revision: str, *, allow_dirty: bool) ->
     Raises InputProblem for a folder that is no repository, an unknown revision, or a dirty work tree.
     """
     try:
-        commit = await git_line("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", at=repository)
+        commit = await git_line(
+            "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", at=repository, foreign=True
+        )
     except GitError as error:
         raise InputProblem(await _why_no_commit(repository, revision, error)) from None
-    bare = await git_line("rev-parse", "--is-bare-repository", at=repository) == "true"
+    bare = await git_line("rev-parse", "--is-bare-repository", at=repository, foreign=True) == "true"
     if not (allow_dirty or bare) and (changed := await _tracked_changes(repository)):
         raise InputProblem(
             f"{repository} has uncommitted changes ({changed}): commit or stash them, "
@@ -53,7 +67,7 @@ async def local_commit(repository: Path, revision: str, *, allow_dirty: bool) ->
 
 async def _why_no_commit(repository: Path, revision: str, error: GitError) -> str:
     try:
-        await git("rev-parse", "--git-dir", at=repository)
+        await git("rev-parse", "--git-dir", at=repository, foreign=True)
     except GitError:
         return f"{repository} is not a git repository: run `git init`, add the files and commit them first"
     if revision == "HEAD":
@@ -62,63 +76,73 @@ async def _why_no_commit(repository: Path, revision: str, error: GitError) -> st
 
 
 async def _tracked_changes(repository: Path) -> str:
-    status = await git("status", "--porcelain=v1", "-z", "--untracked-files=no", at=repository)
+    arguments = ("status", "--porcelain=v1", "-z", "--untracked-files=no", "--ignore-submodules=all")
+    status = await git(*arguments, at=repository, foreign=True)
     names = [entry[3:].decode("utf-8", "replace") for entry in status.split(b"\0") if len(entry) > 3]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 async def take_base(bare: Path, source: str, commit: str | None, *, env: dict[str, str] | None = None) -> Base:
     """Fetch a commit (default: the remote's HEAD) and the history before it into a new bare repository."""
-    await git("init", "--quiet", "--bare", "--initial-branch=main", str(bare))
-    local = ("--upload-pack", _ANY_COMMIT) if "://" not in source and Path(source).exists() else ()
+    local = "://" not in source and Path(source).exists()
+    names = await object_format(Path(source), foreign=True) if local else "sha1"
+    try:
+        await _fetch(bare, source, commit, names, local=local, env=env)
+    except GitError as error:
+        if local or _OTHER_FORMAT not in error.stderr:
+            raise
+        shutil.rmtree(bare)
+        await _fetch(bare, source, commit, "sha256", local=local, env=env)
+    return await read_base(bare)
+
+
+async def _fetch(
+    bare: Path, source: str, commit: str | None, names: str, *, local: bool, env: dict[str, str] | None
+) -> None:
+    await _init(bare, names)
+    upload = ("--upload-pack", _ANY_COMMIT) if local else ()
     where = f"file://{Path(source).resolve()}" if local else source
     await git(
-        "fetch", "--quiet", "--no-tags", "--update-shallow", f"--depth={HISTORY_DEPTH}", *local,
-        where, f"{commit or 'HEAD'}:{BASE_REF}", at=bare, env=env, own_config=bool(local),
+        "fetch", "--quiet", "--no-tags", "--update-shallow", f"--depth={HISTORY_DEPTH}", *upload,
+        where, f"{commit or 'HEAD'}:{BASE_REF}", at=bare, env=env, own_config=local,
+        protocols="file" if local else None,
     )  # fmt: skip
     (bare / "FETCH_HEAD").unlink(missing_ok=True)
-    return await read_base(bare)
+
+
+async def _init(bare: Path, names: str) -> None:
+    """A bare repository with nothing of a template in it, no hook above all."""
+    arguments = ("init", "--quiet", "--bare", "--initial-branch=main", "--template=", f"--object-format={names}")
+    await git(*arguments, str(bare))
 
 
 async def read_base(bare: Path) -> Base:
     """What `take_base` fetched."""
     commit = await git_line("rev-parse", BASE_REF, at=bare)
     tree = await git_line("rev-parse", f"{BASE_REF}^{{tree}}", at=bare)
-    return Base(commit, tree, await _notes(bare))
-
-
-async def _notes(bare: Path) -> tuple[str, ...]:
-    notes = []
-    listing = await git("ls-tree", "-r", "--full-tree", BASE_REF, at=bare)
-    modules = [line.split(b"\t", 1)[1] for line in listing.splitlines() if line.startswith(b"160000 ")]
-    if modules:
-        shown = b", ".join(modules[:5]).decode("utf-8", "replace")
-        notes.append(f"Submodules are not checked out: {shown}")
-    return tuple(notes)
+    return Base(commit, tree, await missing_notes(bare, tree))
 
 
 async def git_folder_tar(bare: Path) -> bytes:
     """A tar with one scrubbed `.git` folder: base commit and its history, a neutral identity, nothing else."""
-    with tempfile.TemporaryDirectory(prefix="patchwright-") as scratch:
-        clean = Path(scratch) / ".git"
-        await git("init", "--quiet", "--bare", "--initial-branch=main", "--template=", str(clean))
+    scratch = scratch_folder("clone")
+    try:
+        clean = scratch / ".git"
+        await _init(clean, await object_format(bare))
         await git(
             "fetch", "--quiet", "--no-tags", "--update-shallow",
             f"file://{bare.resolve()}", f"{BASE_REF}:{BASE_REF}", at=clean,
         )  # fmt: skip
         (clean / "FETCH_HEAD").unlink(missing_ok=True)
         shutil.rmtree(clean / "logs", ignore_errors=True)
-        for key, value in {
-            "core.bare": "false",
-            "core.logAllRefUpdates": "false",
-            "user.name": "Patchwright",
-            "user.email": "patchwright@localhost",
-        }.items():
+        for key, value in _SETTINGS.items():
             await git("config", key, value, at=clean)
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             tar.add(clean, arcname=".git", filter=_plain)
         return buffer.getvalue()
+    finally:
+        remove_folder(scratch)
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -23,7 +23,7 @@ async def check_branch(repository: Path | None, branch: str) -> None:
     except GitError:
         raise InputProblem(f"{branch!r} is no name that git allows for a branch") from None
     try:
-        await git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", at=repository)
+        await git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", at=repository, foreign=True)
     except GitError:
         return
     raise InputProblem(f"{repository} already has a branch {branch!r}: choose another name or delete it")
@@ -39,17 +39,22 @@ def check_out(file: Path) -> None:
 
 
 async def to_branch(bare: Path, base: Base, tree: str, repository: Path, branch: str, message: str) -> str:
-    """Commit the tree on top of the base and fetch it into the user's repository as a branch. Returns the commit."""
+    """Commit the tree on top of the base and add it to the user's repository as a branch. Returns the commit.
+
+    As objects and a name: a fetch would read addresses and helpers out of the repository's configuration.
+    """
     identity = await _identity(repository)
     commit = (
         await git("commit-tree", tree, "-p", base.commit, "-F", "-", at=bare, stdin=message.encode(), env=identity)
     ).decode().strip()  # fmt: skip
     await git("update-ref", f"refs/heads/patchwright/{commit[:12]}", commit, at=bare)
     try:
-        await git(
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow", f"file://{bare.resolve()}",
-            f"refs/heads/patchwright/{commit[:12]}:refs/heads/{branch}", at=repository,
-        )  # fmt: skip
+        pack = await git(
+            "pack-objects", "--revs", "--stdout", "-q", at=bare, stdin=f"{commit}\n^{base.commit}\n".encode()
+        )
+        await git("unpack-objects", "-q", at=repository, stdin=pack, foreign=True)
+        names = (f"refs/heads/{branch}", commit, "0" * len(commit))
+        await git("update-ref", "-m", "Patchwright", *names, at=repository, env=identity, foreign=True)
     except GitError as error:
         raise RunProblem(Outcome.STORAGE, f"the branch {branch!r} could not be added: {error.stderr}") from None
     return commit
@@ -60,7 +65,7 @@ async def _identity(repository: Path) -> dict[str, str]:
     found = {}
     for key, fallback in (("name", "Patchwright"), ("email", "patchwright@localhost")):
         try:
-            value = await git_line("config", f"user.{key}", at=repository, own_config=False)
+            value = await git_line("config", f"user.{key}", at=repository, own_config=False, foreign=True)
         except GitError:
             value = fallback
         for role in ("AUTHOR", "COMMITTER"):
@@ -71,7 +76,7 @@ async def _identity(repository: Path) -> dict[str, str]:
 async def to_worktree(repository: Path, patch: Path) -> None:
     """Apply the patch to the user's checkout: all of it or nothing. Raises RunProblem."""
     try:
-        await git("apply", "--whitespace=nowarn", str(patch.resolve()), at=repository)
+        await git("apply", "--whitespace=nowarn", str(patch.resolve()), at=repository, foreign=True)
     except GitError as error:
         raise RunProblem(
             Outcome.STORAGE,

@@ -5,7 +5,6 @@ Left out: runs, which have their repository already (`agent.machine`).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from agent.config import CONFIG_FILE, RepositoryConfig, parse_config, read_confi
 from agent.git import GitError, git_line
 from agent.machine import unpack_base
 from agent.sources import repositories
+from sandbox.scratch import remove_folder, scratch_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,20 @@ async def checked_out(repository: str, revision: str | None = None) -> AsyncIter
         yield Checkout(path.resolve(), parse_config(text), True)
         return
     found = await repositories.resolve(repository)
-    with tempfile.TemporaryDirectory(prefix="patchwright-environment-") as scratch:
-        bare, folder = Path(scratch, "repository.git"), Path(scratch, "files")
+    scratch = scratch_folder("environment")
+    try:
+        bare, folder = scratch / "repository.git", scratch / "files"
         folder.mkdir()
         base = await repositories.fetch_base(found, bare, revision, allow_dirty=True)
         await unpack_base(bare, folder)
         yield Checkout(folder, await read_config(bare, base.commit), found.folder is not None)
+    finally:
+        remove_folder(scratch)
 
 
 async def _is_under_git(path: Path) -> bool:
     try:
-        await git_line("rev-parse", "--git-dir", at=path)
+        await git_line("rev-parse", "--git-dir", at=path, foreign=True)
     except GitError:
         return False
     return True

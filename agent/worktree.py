@@ -22,6 +22,14 @@ from sandbox.guest_python import OURS
 MAX_PACK = 256 * 1024 * 1024  # bytes of changed content that one checkpoint may hold
 _GIT_TIMEOUT = 600.0
 _OUR_GIT = f'PATH="$PATH:{OURS}"'  # for an image that has none; the model's own commands don't get it
+_SHA256_DIGITS = 64
+_NO_CONFIG = "GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null"
+# For repositories that tests make, and those that an image brings with another owner.
+_IDENTITY = """
+to=$HOME/.gitconfig
+[ -n "$HOME" ] && [ ! -e "$to" ] && [ -w "$HOME" ] || exit 0
+printf '%s\\n' '[user]' 'name = Patchwright' 'email = patchwright@localhost' '[safe]' 'directory = *' >"$to"
+"""
 
 
 class WorktreeProblem(SandboxError):
@@ -50,7 +58,7 @@ class Worktree:
             )
         )  # fmt: skip
         return (
-            f"GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_DIR={shlex.quote(state)}/git "
+            f"{_NO_CONFIG} GIT_DIR={shlex.quote(state)}/git "
             f"GIT_INDEX_FILE={shlex.quote(state)}/index GIT_WORK_TREE={shlex.quote(self._sandbox.workdir)} "
             f"git {settings}"
         )
@@ -69,15 +77,18 @@ class Worktree:
         await self._sandbox.unpack(await checkout.git_folder_tar(self._bare))
         state = shlex.quote(self._sandbox.state_dir)
         work = shlex.quote(self._sandbox.workdir)
+        names = "--object-format=sha256" if len(self._base.tree) == _SHA256_DIGITS else ""
         await self._run(
             "command -v git >/dev/null || { echo 'the image has no git, and ours is not there: add it'; exit 127; }\n"
-            "git -c core.hooksPath=/dev/null checkout --quiet --force main -- || exit\n"
-            f"git init --quiet --bare --template= {state}/git || exit\n"
+            f"{_NO_CONFIG} git -c core.hooksPath=/dev/null checkout --quiet --force main -- || exit\n"
+            f"{_NO_CONFIG} git init --quiet --bare --template= {names} {state}/git || exit\n"
             f"mkdir -p {state}/git/objects/info && echo {work}/.git/objects > {state}/git/objects/info/alternates\n"
             f"cp .git/shallow {state}/git/shallow 2>/dev/null\n"
             f"{self._git} read-tree {self._base.tree} && {self._git} update-index -q --refresh; true",
             "the checkout",
         )
+        if self._sandbox.kind != "none":  # there it would be the user's own home
+            await self._run(_IDENTITY, "setting git's identity")
         self._fingerprint = await self._sandbox.fingerprint()
         self.tree = self._base.tree
 
@@ -109,7 +120,7 @@ class Worktree:
         return changed
 
     async def _keep(self) -> str:
-        tree = (await self._run(f"{self._git} add -A && {self._git} write-tree", "keeping the work tree"))[-40:]
+        tree = (await self._run(f"{self._git} add -A && {self._git} write-tree", "keeping the work tree")).split()[-1]
         if tree != self.tree:
             await self._export(tree)
         return tree
@@ -152,6 +163,13 @@ class Worktree:
             )
         self._fingerprint = await self._sandbox.fingerprint()
         self.tree = tree
+
+    async def move(self, sandbox: Sandbox, tree: str) -> None:
+        """Go on in another sandbox, with an empty work folder, from a kept tree."""
+        self._sandbox = sandbox
+        await self.fill()
+        if tree != self._base.tree:
+            await self.restore(tree)
 
     async def switch(self, tree: str) -> None:
         """Make the work tree as in a kept tree, and remove every file that is in none, ignored ones too."""

@@ -41,8 +41,12 @@ async def resolve(text: str) -> Repository:
     if path.exists():
         return await _local(path)
     if _URL.fullmatch(text):
-        if urlsplit(text).password:
-            raise InputProblem("the repository's URL holds a password: use a credential helper or GITHUB_TOKEN instead")
+        parts = urlsplit(text)
+        if parts.password or (parts.scheme in ("http", "https") and parts.username):
+            raise InputProblem(
+                "the repository's URL holds a login, a password or a token, which would be written into the log: "
+                "use a credential helper or GITHUB_TOKEN instead"
+            )
         return Repository(text, slug=slug_of(text))
     if _NAME.fullmatch(text):
         return Repository(f"{github_url()}/{text}.git", slug=text)
@@ -53,17 +57,34 @@ async def _local(path: Path) -> Repository:
     if not path.is_dir():
         raise InputProblem(f"{path} is a file: REPO is the repository's folder")
     try:
-        bare = await git_line("rev-parse", "--is-bare-repository", at=path) == "true"
-        top = path if bare else Path(await git_line("rev-parse", "--show-toplevel", at=path))
-    except GitError:
+        bare = await git_line("rev-parse", "--is-bare-repository", at=path, foreign=True) == "true"
+        top = path if bare else Path(await git_line("rev-parse", "--show-toplevel", at=path, foreign=True))
+    except GitError as error:
+        if "not a git repository" not in error.stderr:
+            raise InputProblem(f"git can't read the repository {path}: {error.stderr}") from None
         raise InputProblem(
             f"{path} is not a git repository: run `git init`, add the files and commit them first"
         ) from None
+    await _check_place(path, top)
     try:
-        remote = await git_line("remote", "get-url", "origin", at=top)
+        remote = await git_line("remote", "get-url", "origin", at=top, foreign=True)
     except GitError:
         remote = ""
     return Repository(str(top), folder=top.resolve(), slug=slug_of(remote))
+
+
+async def _check_place(path: Path, top: Path) -> None:
+    """A repository may say that its files lie in any folder of the machine, where a patch would then be applied."""
+    where = await git_line("rev-parse", "--absolute-git-dir", at=path, foreign=True)
+    try:
+        there = await git_line("rev-parse", "--absolute-git-dir", at=top, foreign=True)
+    except GitError:
+        there = ""
+    if where != there:
+        raise InputProblem(
+            f"the configuration of {path} puts its files into {top}, which is another repository's or nobody's: "
+            "unset core.worktree there, or give a clone of it as REPO"
+        )
 
 
 def slug_of(url: str) -> str | None:

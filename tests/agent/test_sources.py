@@ -47,7 +47,8 @@ async def test_the_three_forms_of_a_repository(tmp_path: Path) -> None:
     [
         ("/nowhere/at/all", "no folder, no git URL and no owner/name"),
         ("what is this", "no folder, no git URL and no owner/name"),
-        ("https://me:password@example.invalid/x", "holds a password"),
+        ("https://me:password@example.invalid/x", "holds a login, a password or a token"),
+        ("https://some-token@example.invalid/x", "holds a login, a password or a token"),
         ("--upload-pack=evil", "no folder"),
         ("ext::sh -c evil", "no folder"),
     ],
