@@ -9,6 +9,7 @@ sandboxes themselves.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import json
 import os
@@ -31,10 +32,11 @@ class LayersUnavailable(SandboxError):
     """Layers can't be had, or not any more; snapshots are copies then. The text says why."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Store:
     """Where a sandbox's layers lie."""
 
+    keeper: Keeper
     name: str
     uid: int  # who owns its files, as the keeper sees it
     layers: int = 0  # how many lie in it
@@ -78,7 +80,8 @@ class Keeper:
 
     def end(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):  # it was killed
+            self._process.stdin.close()
         self._process.wait(10)
         self._process.stdout.close()
 
@@ -103,7 +106,7 @@ class Keeper:
     # -- stores and layers
 
     def store(self, limits: Limits, uid: int) -> Store:
-        store = Store(f"s{next(self._numbers)}", 0 if not self.as_root else uid)
+        store = Store(self, f"s{next(self._numbers)}", 0 if not self.as_root else uid)
         inodes = min(limits.files, limits.workdir_bytes // _BYTES_PER_FILE + 1000)
         self._ask("store", store.name, limits.workdir_bytes, inodes, store.uid)
         return store
@@ -218,7 +221,10 @@ def work_folder(
     keeper: Keeper, limits: Limits, uid: int, *, lower: Stack = (), store: Store | None = None
 ) -> WorkFolder:
     """A folder as in a stack of layers (empty without any), in a store of its own unless one is given."""
-    store = store if store is not None and store.layers else keeper.store(limits, uid)
+    if any(layer.store.keeper is not keeper for layer in lower):
+        raise LayersUnavailable("The snapshot is lost: the process that held its layers was ended.")
+    if store is None or not store.layers or store.keeper is not keeper:
+        store = keeper.store(limits, uid)
     upper = keeper.layer(store, lower[0] if lower else None)
     keeper.use((upper, *lower))
     try:

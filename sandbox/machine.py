@@ -20,7 +20,6 @@ from sandbox.base import (
     CommandResult,
     FileInfo,
     FileProblem,
-    Sandbox,
     SandboxDied,
 )
 from sandbox.channel import MAX_DATA, Channel, Frame, Message, ProtocolBroken, guest_source
@@ -292,7 +291,7 @@ class GuestSandbox:
             raise_child_problem(answer, self.workdir)
         return tar
 
-    async def fork(self, snapshot: str | None = None) -> Sandbox:
+    async def fork(self, snapshot: str | None = None) -> GuestSandbox:
         name = await self.snapshot() if snapshot is None else snapshot
         try:
             self._refuse_when_closed()
