@@ -81,23 +81,23 @@ DEVIATIONS: Final[dict[int, Callable[[str], str]]] = {
 """One turn in five; a model's own way to write what a template writes otherwise."""
 
 
-def conversation() -> list[Step]:
-    """All turns, the last one without an answer that matters."""
+def conversation(size: float = 1.0) -> list[Step]:
+    """All turns, the last one without an answer that matters; with texts of `size` times the usual length."""
     words = random.Random(30)
-    return [_step(number, words) for number in range(TURNS)]
+    return [_step(number, words, size) for number in range(TURNS)]
 
 
-def _step(number: int, words: random.Random) -> Step:
-    thinking = _prose(words, words.randint(*THINKING))
+def _step(number: int, words: random.Random, size: float) -> Step:
+    thinking = _prose(words, _some(words, THINKING, size))
     if number == USER_AFTER:
         return Step(canonical_turn(thinking, _prose(words, 40)), "Yes, that is what I meant. Go on.", by_user=True)
-    text = canonical_turn(thinking, "", [_call(number, words)])
+    text = canonical_turn(thinking, "", [_call(number, words, size)])
     deviate = DEVIATIONS.get(number)
     if deviate is not None:
         changed = deviate(text)
         assert changed != text, f"the deviation of turn {number} changes nothing"
         text = changed
-    return Step(text, f"Output:\n{_code(words, words.randint(*OBSERVATION))}\n[exit status 0, 0.12 s]")
+    return Step(text, f"Output:\n{_code(words, _some(words, OBSERVATION, size))}\n[exit status 0, 0.12 s]")
 
 
 def _prose(words: random.Random, count: int) -> str:
@@ -113,7 +113,12 @@ def _code(words: random.Random, lines: int) -> str:
     )
 
 
-def _call(number: int, words: random.Random) -> dict[str, Any]:
+def _some(words: random.Random, usual: tuple[int, int], size: float) -> int:
+    low, high = (max(2, round(number * size)) for number in usual) if size != 1.0 else usual
+    return words.randint(low, high)
+
+
+def _call(number: int, words: random.Random, size: float) -> dict[str, Any]:
     path = f"src/package/module_{words.randrange(40)}.py"
     if number == 11:
         arguments: dict[str, Any] = {"command": "view", "path": path, "view_range": [1, 40]}
@@ -122,7 +127,7 @@ def _call(number: int, words: random.Random) -> dict[str, Any]:
         return {"name": "search", "arguments": {"pattern": f"def step_{number}", "regex": True}}
     if number % 3 == 0:
         return {"name": "bash", "arguments": {"command": f"python -m pytest -q {path} -k step_{number}"}}
-    lines = words.randint(*SCRIPT)
+    lines = _some(words, SCRIPT, size)
     if number % 3 == 1:
         script = f"python - <<'END'\n{_code(words, lines)}\nEND"
         return {"name": "bash", "arguments": {"command": script}}
