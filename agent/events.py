@@ -25,6 +25,7 @@ class EventType(StrEnum):
     RUN_STARTED = "run_started"
     RUN_RESUMED = "run_resumed"
     SANDBOX_OPENED = "sandbox_opened"
+    SANDBOX_DIED = "sandbox_died"  # in mid-run; where it says `replaced`, another one took its place
     NETWORK = "network"  # a request of a sandbox to a package index, allowed or not
     MODEL_CONNECTED = "model_connected"
     PROMPT = "prompt"

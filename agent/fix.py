@@ -21,6 +21,7 @@ from agent.events import EventLog, EventLogError, EventType, Listener
 from agent.hosts import Host
 from agent.images import Shelf, sees
 from agent.request import FixRequest
+from agent.revival import Revival
 from agent.runs import RunFolder
 from agent.session import Session
 from agent.sources import issues, repositories
@@ -217,7 +218,7 @@ class _Run:
                 async with line as room:
                     sandbox = await place.open()
                     try:
-                        ended, tree = await self._run_loop(host, sandbox, room)
+                        ended, tree = await self._run_loop(host, place, sandbox, room)
                     finally:
                         await sandbox.close()
                         place.clear()
@@ -267,7 +268,9 @@ class _Run:
     def _progress(self, text: str) -> None:
         self.log.append(EventType.PROGRESS, text=text)
 
-    async def _run_loop(self, host: Host, sandbox: Sandbox, room: Place) -> tuple[LoopEnded, str]:
+    async def _run_loop(
+        self, host: Host, place: machine.Machine, sandbox: Sandbox, room: Place
+    ) -> tuple[LoopEnded, str]:
         from tools.base import ToolContext
 
         tools = opening.tools_for(self.log, host.model)
@@ -288,9 +291,13 @@ class _Run:
         if shelf is not None:
             opening.count_shown(session, self.folder.blobs, self.log.of_type(EventType.PROMPT)[0].data["messages"])
         options = host.constrained_to(specs, self.request.generation.constrained)
-        agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options, shelf, room.grow)
-        ended = await loop.run(agent, session)
-        return ended, await self._last_tree(worktree, session, ended)
+        revival = Revival(self.log, worktree, context, place.open)
+        agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options, shelf, room.grow, revival)
+        try:
+            ended = await loop.run(agent, session)
+            return ended, await self._last_tree(worktree, session, ended)
+        finally:
+            await revival.close()
 
     def _replayed(self, host: Host) -> Session:
         """The session as the log left it. Raises RunProblem."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent import limits, nudges
@@ -32,11 +32,12 @@ from runtime.models.base import (
 )
 from runtime.tool_calls import ParsedTurn, ToolBook, ToolCallParser
 from runtime.transcript import TranscriptError
-from sandbox.base import SandboxError
+from sandbox.base import SandboxDied, SandboxError
 from tools.base import Observation, Tool, ToolContext
 
 SUBMIT = "submit"  # what it shows must be read before anything else is done
 MIN_ROOM = 512  # tokens that must be left in the context for a turn to be worth asking for
+Revive = Callable[[Session, str, SandboxDied], Awaitable[tuple[Observation, LoopEnded | None]]]
 
 
 @dataclass(slots=True)
@@ -51,6 +52,7 @@ class Agent:
     options: RequestOptions = NO_OPTIONS
     shelf: Shelf | None = None  # of a run whose model sees pictures
     on_prompt: Callable[[int], None] = lambda _: None  # told the length of each prompt, in tokens
+    revive: Revive | None = None  # None: a sandbox's death ends the run
     book: ToolBook = field(init=False)  # the tools' specs as the parser reads them, once for all turns
 
     def __post_init__(self) -> None:
@@ -129,16 +131,24 @@ async def execute(agent: Agent, session: Session, turn: TurnRecord, index: int) 
     session.log.append(EventType.CALL_STARTED, turn=turn.number, call=index, name=call.name, arguments=call.arguments)
     started = time.monotonic()
     agent.context.state = copy.deepcopy(session.tool_state)
+    ended: LoopEnded | None = None
     try:
         async with asyncio.timeout(left):
-            observation = await _answer(agent, turn, index)
-            kept = await _keep(agent, observation)
+            try:
+                observation = await _answer(agent, turn, index)
+                kept = await _keep(agent, observation)
+            except SandboxDied as died:
+                if agent.revive is None:
+                    raise
+                kept, (observation, ended) = None, await agent.revive(session, call.name, died)
     except TimeoutError:
         raise LoopEnded(End.TIME, f"the time limit came while {call.name} was running") from None
     text = nudges.with_notes(observation.text, turn, index, [kept, limits.warning(session.limits, session.spent)])
     session.record_observation(
         index, observation, text, agent.context.state, agent.worktree.tree, time.monotonic() - started
     )
+    if ended is not None:
+        raise ended
 
 
 async def _answer(agent: Agent, turn: TurnRecord, index: int) -> Observation:

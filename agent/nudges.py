@@ -26,6 +26,16 @@ def no_call(problems: Sequence[tuple[int | None, str]]) -> str:
     return "\n".join(lines)
 
 
+def sandbox_died(why: str) -> str:
+    """The answer to a call during which the sandbox ended."""
+    return (
+        f"Error: the machine that the commands run on ended during this call ({why.rstrip('.')}). A new one was "
+        "started. The files of the working directory are as they were before this call, but files that git ignores, "
+        "files elsewhere, background processes and exported variables are gone. What this call was to do is not done. "
+        "If the call itself ended the machine (by too much memory or by killing every process), do it in another way."
+    )
+
+
 def unknown_tool(name: str, known: Sequence[str]) -> str:
     return f"Error: there is no tool called {name!r}. The tools are: {', '.join(known)}."
 

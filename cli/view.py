@@ -94,6 +94,11 @@ def _started(data: dict[str, Any]) -> list[Line]:
     ]
 
 
+def _died(data: dict[str, Any]) -> list[Line]:
+    then = "a new one goes on from the last step" if data["replaced"] else "given up"
+    return [("failed", f"in {data['call']}: {data['why']} {then}")]
+
+
 def _connected(data: dict[str, Any]) -> list[Line]:
     served = " ".join(filter(None, (data["engine"], data["version"])))
     lines = [("note", f"model {data['name']} ({served}), {data['context']} tokens of context")]
@@ -158,6 +163,7 @@ _SHOWN: dict[EventType, Callable[[dict[str, Any]], list[Line]]] = {
     EventType.RUN_STARTED: _started,
     EventType.RUN_RESUMED: lambda data: [("head", "resumed")],
     EventType.SANDBOX_OPENED: _opened,
+    EventType.SANDBOX_DIED: _died,
     EventType.MODEL_CONNECTED: _connected,
     EventType.NETWORK: _network,
     EventType.PROGRESS: lambda data: [("note", data["text"])],
