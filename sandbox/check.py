@@ -72,7 +72,10 @@ class Seen:
 
     @property
     def has_group(self) -> bool:
-        return self.outside is not None and self.outside.memory == self.spec.limits.total_memory
+        """Whether the kernel bounds it by itself, not together with what started it."""
+        if self.outside is None or self.outside.memory is None:
+            return False
+        return self.owner in self.outside.groups or self.outside.container is not None
 
 
 async def check(kind: str, spec: SandboxSpec) -> list[Finding]:

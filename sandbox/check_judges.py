@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sandbox.base import CommandEnd
+from sandbox.cgroups import PARENT
 from sandbox.check import MARGIN, Held, Seen
 from sandbox.policy import HOME, MIB, STATE_DIR, Network
 
@@ -157,8 +158,10 @@ def _memory(seen: Seen) -> Verdict:
     if seen.outside is None:
         return Held.UNSEEN, "its control group can't be seen from here"
     found, bound = seen.outside.memory, seen.spec.limits.total_memory
-    if found is None or found > bound:
-        return Held.NO, "no limit" if found is None else f"{found // MIB} MiB instead of {bound // MIB}"
+    if found is None or not seen.has_group:
+        return Held.NO, "no limit of its own"
+    if found > bound:
+        return Held.NO, f"{found // MIB} MiB instead of {bound // MIB}"
     if seen.outside.swap is not None and seen.outside.swap <= bound:
         return Held.YES, f"{found // MIB} MiB, no swap"
     return Held.NO, f"{found // MIB} MiB, and swap on top"
@@ -168,8 +171,9 @@ def _cpu(seen: Seen) -> Verdict:
     if seen.outside is None:
         return Held.UNSEEN, "its control group can't be seen from here"
     found = seen.outside.cpus
-    text = "no limit" if found is None else f"{found:g} cores"
-    return _verdict(found is None or found > seen.spec.limits.cpus, text, text)
+    if found is None or not seen.has_group:
+        return Held.NO, "no limit of its own"
+    return _verdict(found > seen.spec.limits.cpus, f"{found:g} cores", f"{found:g} cores")
 
 
 def _open_files(seen: Seen) -> Verdict:
@@ -224,9 +228,10 @@ def _labels(seen: Seen) -> Verdict:
         return Held.UNSEEN, "can't be seen from here"
     if seen.kind != "bubblewrap":
         return Held.UNSEEN, "its container was not found in the engine"
-    if seen.has_group:
-        return _verdict(seen.owner not in seen.outside.groups, "its control group is named after its owner",
-                        "its control group doesn't name its owner")  # fmt: skip
+    if seen.owner in seen.outside.groups:
+        return Held.YES, "its control group is named after its owner"
+    if f"/{PARENT}/" in seen.outside.groups:
+        return Held.NO, "its control group doesn't name its owner"
     return Held.YES, "nothing outlives its owner: no control group, and it dies with its parent"
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 # Inside, `localhost` is the sandbox's own, and clients go around a proxy for it: an index on this machine's loopback
 # has this name there.
 HOST_NAME = "host.internal"
-_LOOPBACK = re.compile(r"(https?://)(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?=[:/]|$)", re.IGNORECASE)
+_LOOPBACK = re.compile(r"(https?://)(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?=[:/,\s]|$)", re.IGNORECASE)
 
 _PIP = {"index-url": "PIP_INDEX_URL", "extra-index-url": "PIP_EXTRA_INDEX_URL", "find-links": "PIP_FIND_LINKS"}
 _PIP_FILES = ("etc/xdg/pip/pip.conf", "etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")

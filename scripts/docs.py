@@ -10,6 +10,7 @@ import serving_docs
 
 from agent.ends import EXIT_CODES, EXPLANATIONS
 from cli.main import cli
+from sandbox.policy import HARDENING
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -42,7 +43,17 @@ def command_line() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"exit-codes.md": exit_codes, "cli.md": command_line}
+def sandboxes() -> str:
+    """The page with its table written anew; the rest of it is written by hand."""
+    page = (DOCS / "sandboxes.md").read_text()
+    before, _, rest = page.partition("<!-- hardening -->\n")
+    _, _, after = rest.partition("<!-- /hardening -->\n")
+    rows = "".join(f"| {line.name} | {line.promise} | {line.without_group or 'the same'} |\n" for line in HARDENING)
+    head = "| line | what holds | where no control group can be made |\n| --- | --- | --- |\n"
+    return f"{before}<!-- hardening -->\n{head}{rows}<!-- /hardening -->\n{after}"
+
+
+PAGES = {"exit-codes.md": exit_codes, "cli.md": command_line, "sandboxes.md": sandboxes}
 
 
 def main() -> int:
