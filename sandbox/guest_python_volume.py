@@ -7,6 +7,7 @@ volume's name says what is in it. Left out: making the interpreter (`sandbox.gue
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import tempfile
 from contextlib import suppress
@@ -78,15 +79,16 @@ def _fill(client: DockerClient, name: str, bundle: Bundle) -> None:
     from sandbox.docker_engine import LABEL as CONTAINER_LABEL
     from sandbox.docker_engine import OWNER_LABEL
     from sandbox.images.cache import images_dir, locked
+    from sandbox.images.engine import LABEL as IMAGE_LABEL
     from sandbox.images.progress import silent
 
     with locked(images_dir(), name, silent):
         client.volumes.create(name, labels={LABEL: bundle.digest})
-        tag = f"patchwright/empty:{new_name()}"
-        client.api.import_image_from_data(_empty(), repository=tag.partition(":")[0], tag=tag.partition(":")[2])
+        answer = client.api.import_image_from_data(_empty(), changes=[f"LABEL {IMAGE_LABEL}=empty"])
+        empty = str(json.loads(answer.splitlines()[-1])["status"])  # its id: engines disagree on names
         try:
             container = client.containers.create(
-                tag,
+                empty,
                 ["none"],
                 name=new_name(),
                 labels={CONTAINER_LABEL: "filling", OWNER_LABEL: owner()},
@@ -100,7 +102,7 @@ def _fill(client: DockerClient, name: str, bundle: Bundle) -> None:
             finally:
                 container.remove(force=True)
         finally:
-            client.images.remove(tag, force=True)
+            client.images.remove(empty, force=True)
 
 
 def _pack(bundle: Bundle, file: io.BufferedRandom | tempfile._TemporaryFileWrapper[bytes]) -> None:

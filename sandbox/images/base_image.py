@@ -157,6 +157,8 @@ def remove_base(base: CachedBase) -> None:
         base.tar.with_suffix(".json").unlink(missing_ok=True)
         if base.tree is not None:
             remove_tree(base.tree)
+        for made_of_it in base.tar.parent.glob(f"guest-python-{base.digest}-*"):
+            remove_tree(made_of_it)
 
 
 def _build_tar(of: Recipe, scratch: Path, report: Report) -> None:

@@ -56,10 +56,15 @@ def own_images(client: DockerClient) -> list[OwnImage]:
 
 
 def remove_own_images(client: DockerClient, keep: str) -> int:
-    """Remove our images but the one with a tag that ends in `keep`; those in use stay. How many went."""
+    """Remove our images but the one with a tag that ends in `keep`, and the guest's interpreters; those in use stay.
+
+    Returns how many went.
+    """
     from docker.errors import APIError
 
-    gone = 0
+    from sandbox.guest_python_volume import remove_volumes
+
+    gone = remove_volumes(client)
     for image in own_images(client):
         if any(tag.endswith(f":{keep}") for tag in image.tags):
             continue

@@ -58,7 +58,7 @@ def dockerfile(tree: Tree) -> Detection | None:
     file = tree.first(*_DOCKERFILES)
     if file is None:
         return None
-    seen = Evidence(file, "a Dockerfile", "its image, if it holds python3 and git")
+    seen = Evidence(file, "a Dockerfile", "its image, if it holds git")
     return Detection(Source.DOCKERFILE, (seen,), dockerfile=file)
 
 

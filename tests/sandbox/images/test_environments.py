@@ -231,7 +231,7 @@ def test_a_dockerfile_that_makes_no_workplace_is_passed_over(tmp_path: Path, mad
     files = {"pyproject.toml": SRC, "src/x.py": "", "Dockerfile": "FROM scratch\nCOPY src /src\n"}
     found, lines = make("docker", write(tmp_path, files), made)
     assert found.detection.source is Source.DETECTED
-    assert any("holds no git and no python3" in line for line in lines)
+    assert any("holds no git, so it is taken for a product" in line for line in lines)
 
 
 def test_a_devcontainer_is_used(tmp_path: Path, made: list[Environment]) -> None:
