@@ -82,10 +82,9 @@ def _measure(kind: str, said: str, spec: SandboxSpec) -> Checked:
 
     from sandbox.base import SandboxError
     from sandbox.check import check as measure
-    from sandbox.images import resolve_image
 
     async def work() -> list[Finding]:
-        image = spec.image or await resolve_image(kind, progress=lambda line: click.echo(line, err=True))
+        image = spec.image or await _image(kind)
         return await measure(kind, replace(spec, image=image))
 
     began = time.monotonic()
@@ -94,6 +93,15 @@ def _measure(kind: str, said: str, spec: SandboxSpec) -> Checked:
     except SandboxError as error:
         return Checked(kind, False, str(error), "")
     return Checked(kind, True, said, "", round(time.monotonic() - began, 1), tuple(findings))
+
+
+async def _image(kind: str) -> str | None:
+    """The base image, made where it isn't there; of Podman the one that it has."""
+    from sandbox.images import resolve_image
+
+    if kind == "podman":
+        return None
+    return await resolve_image(kind, progress=lambda line: click.echo(line, err=True))
 
 
 def _show(checked: Checked) -> None:
