@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # also where the project isn't installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where the project isn't installed
 
 from runtime.admission import LocalRegister, Need, Ticket, may_enter
 from runtime.prefix import CacheRules, ServerCache, Strategy

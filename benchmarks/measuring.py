@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY))  # also where the project isn't installed
+sys.path.insert(0, str(REPOSITORY))  # also where the project isn't installed
 AGENT = (sys.executable, "-m", "cli.main")
 ISSUE = "Nothing is wrong\n\nRun a command that does nothing, again and again."
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER

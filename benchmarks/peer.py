@@ -1,7 +1,7 @@
-"""The environment that mini-swe-agent is measured in: of its own, with the versions of `requirements/bench.txt`.
+"""The environments that peers are measured in: of their own, with the versions of `requirements/bench*.txt`.
 
-It lies in `$PATCHWRIGHT_CACHE/bench-venv`, or in the project's `.cache/bench-venv`, and is made again when the list
-changes. Left out: running it (`peer_loop`).
+They lie in `$PATCHWRIGHT_CACHE`, or in the project's `.cache`, as `bench-venv` (mini-swe-agent) and
+`bench-sandbox-venv` (SWE-ReX), and are made again when their list changes. Left out: running them (`peer_loop`, `rex`).
 """
 
 from __future__ import annotations
@@ -15,26 +15,37 @@ from pathlib import Path
 
 from measuring import REPOSITORY
 
-REQUIREMENTS = REPOSITORY / "requirements" / "bench.txt"
+REQUIREMENTS = REPOSITORY / "requirements"
 
 
-def peer_python() -> Path:
-    """The Python that has mini-swe-agent; installs it first where that hasn't been done (about 1 GB of downloads)."""
+def environment(name: str) -> Path:
+    """The Python that has what `requirements/NAME.txt` lists; installs that first where it hasn't been done."""
+    listed = REQUIREMENTS / f"{name}.txt"
     cache = os.environ.get("PATCHWRIGHT_CACHE")
-    venv = (Path(cache) if cache else REPOSITORY / ".cache") / "bench-venv"
+    venv = (Path(cache) if cache else REPOSITORY / ".cache") / f"{name}-venv"
     python, mark = venv / "bin" / "python", venv / ".requirements"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
+    wanted = hashlib.sha256(listed.read_bytes() + sys.version.encode()).hexdigest()
     if mark.is_file() and mark.read_text() == wanted:
         return python
-    print(f"installing mini-swe-agent into {venv}", file=sys.stderr)
+    print(f"installing {listed.relative_to(REPOSITORY)} into {venv}", file=sys.stderr)
     shutil.rmtree(venv, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "-qq"]
-    subprocess.run([*pip, "install", "--require-hashes", "-r", str(REQUIREMENTS)], check=True)
+    subprocess.run([*pip, "install", "--require-hashes", "-r", str(listed)], check=True)
     mark.write_text(wanted)
     return python
 
 
+def version(name: str, package: str) -> str:
+    """Of a package, as the list has it."""
+    lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
+    return next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{package}=="))
+
+
+def peer_python() -> Path:
+    """The Python that has mini-swe-agent (about 1 GB of downloads)."""
+    return environment("bench")
+
+
 def peer_version() -> str:
-    lines = REQUIREMENTS.read_text().splitlines()
-    return next(line.split("==")[1].split()[0] for line in lines if line.startswith("mini-swe-agent=="))
+    return version("bench", "mini-swe-agent")

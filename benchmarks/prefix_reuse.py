@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # also where the project isn't installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where the project isn't installed
 
 from agent.prompts import system_prompt, task_prompt
 from benchmarks.reuse_conversation import DEVIATIONS, Step, conversation

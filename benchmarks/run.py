@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("step_overhead.py", "growth.py", "tokenizer.py", "admission.py", "prefix_reuse.py")
-WITH_GOALS = ("step_overhead.py",)
+BENCHMARKS = ("step_overhead.py", "growth.py", "tokenizer.py", "admission.py", "prefix_reuse.py", "sandbox.py")
+WITH_GOALS = ("step_overhead.py", "sandbox.py")
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def sandboxes() -> list[str]:
 
 def run_ours(place: Place, url: str, side: Side) -> None:
     side.runs.append(place.fix(url, side.name, STEPS))
-    probe = [sys.executable, str(Path(__file__).with_name("probe.py"))]
+    probe = [sys.executable, "-P", str(Path(__file__).with_name("probe.py"))]  # `sandbox` is not sandbox.py here
     command = [*probe, str(place.repo), url, side.name, str(STEPS), ",".join(map(str, LOOKED_AT))]
     side.clocks.append(_clocks(measured(command, env=place.environment(), cwd=place.folder)))
 
