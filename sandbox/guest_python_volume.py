@@ -34,16 +34,20 @@ def mounted(client: DockerClient, bundle: Bundle, *, renew: bool = False) -> Mou
     """
     from docker.types import Mount
 
+    name = PREFIX + bundle.digest
+    if renew or not _exists(client, name):
+        _check_machine(client, bundle)
+        _fill(client, name, bundle)
+    return Mount(BROUGHT_DIR, name, type="volume", read_only=True, no_copy=True)
+
+
+def _check_machine(client: DockerClient, bundle: Bundle) -> None:
     machine = str(client.info()["Architecture"])
     if not same_machine(machine, bundle.machine):
         raise ImageProblem(
             f"the interpreter that would be brought along is for {bundle.machine}, the engine's machine is {machine}.\n"
             f"Try: add python3 (3.6 or newer) to the image, or run this on a machine with {machine}."
         )
-    name = PREFIX + bundle.digest
-    if renew or not _exists(client, name):
-        _fill(client, name, bundle)
-    return Mount(BROUGHT_DIR, name, type="volume", read_only=True, no_copy=True)
 
 
 def remove_volumes(client: DockerClient) -> int:
