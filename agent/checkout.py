@@ -18,7 +18,7 @@ from pathlib import Path
 from agent.ends import InputProblem
 from agent.git import GitError, git, git_line, object_format
 from agent.missing import missing_notes
-from sandbox.scratch import remove_folder, scratch_folder
+from sandbox.scratch import scratch
 
 HISTORY_DEPTH = 50
 BASE_REF = "refs/heads/main"
@@ -125,9 +125,8 @@ async def read_base(bare: Path) -> Base:
 
 async def git_folder_tar(bare: Path) -> bytes:
     """A tar with one scrubbed `.git` folder: base commit and its history, a neutral identity, nothing else."""
-    scratch = scratch_folder("clone")
-    try:
-        clean = scratch / ".git"
+    with scratch("clone") as folder:
+        clean = folder / ".git"
         await _init(clean, await object_format(bare))
         await git(
             "fetch", "--quiet", "--no-tags", "--update-shallow",
@@ -141,8 +140,6 @@ async def git_folder_tar(bare: Path) -> bytes:
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             tar.add(clean, arcname=".git", filter=_plain)
         return buffer.getvalue()
-    finally:
-        remove_folder(scratch)
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -14,7 +14,7 @@ from agent.config import CONFIG_FILE, RepositoryConfig, parse_config, read_confi
 from agent.git import GitError, git_line
 from agent.machine import unpack_base
 from agent.sources import repositories
-from sandbox.scratch import remove_folder, scratch_folder
+from sandbox.scratch import scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,12 @@ async def checked_out(repository: str, revision: str | None = None) -> AsyncIter
         yield Checkout(path.resolve(), parse_config(text), True)
         return
     found = await repositories.resolve(repository)
-    scratch = scratch_folder("environment")
-    try:
-        bare, folder = scratch / "repository.git", scratch / "files"
-        folder.mkdir()
+    with scratch("environment") as folder:
+        bare, files = folder / "repository.git", folder / "files"
+        files.mkdir()
         base = await repositories.fetch_base(found, bare, revision, allow_dirty=True)
-        await unpack_base(bare, folder)
-        yield Checkout(folder, await read_config(bare, base.commit), found.folder is not None)
-    finally:
-        remove_folder(scratch)
+        await unpack_base(bare, files)
+        yield Checkout(files, await read_config(bare, base.commit), found.folder is not None)
 
 
 async def _is_under_git(path: Path) -> bool:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from runtime.admission import Place
 
 
+_SWEEP_SECONDS = 5.0  # that a run's end gives to what is still cleared away
+
+
 @dataclass(frozen=True, slots=True)
 class FixResult:
     """What a run came to."""
@@ -189,6 +192,7 @@ class _Run:
             ) from None
         finally:
             self.log.close()
+            await machine.cleared(_SWEEP_SECONDS)
 
     async def _stages(self) -> FixResult:
         settings = await config.read_config(self.folder.repository, self.base.commit)
@@ -241,7 +245,7 @@ class _Run:
     async def _machine(self, settings: config.RepositoryConfig) -> machine.Machine:
         access = network.Access.of(self.request, self.log)
         if opened := self.log.last(EventType.SANDBOX_OPENED):
-            await machine.clear_away()
+            machine.clear_away()
             data = opened.data
             return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder, access)
         builds = settings.sandbox.dockerfile or settings.sandbox.setup

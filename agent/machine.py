@@ -9,18 +9,23 @@ import asyncio
 import io
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.config import RepositoryConfig
 from agent.git import git
 from agent.network import Access
 from agent.runs import RunFolder
 from sandbox.base import Sandbox
+from sandbox.scratch import scratch
+
+if TYPE_CHECKING:
+    from sandbox.leftovers import Sweeper
 
 Progress = Callable[[str], None]
+_sweepers: list[Sweeper] = []  # of this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,18 @@ async def _entered(sandbox: Sandbox) -> None:
         raise
 
 
-async def clear_away() -> None:
-    """Remove what killed runs left on this machine: containers, control groups, folders."""
-    from sandbox.choose import prune
+def clear_away() -> None:
+    """Remove what killed runs left on this machine, beside this one; once per process."""
+    from sandbox.leftovers import Sweeper
 
-    await asyncio.to_thread(prune)
+    if not _sweepers:
+        _sweepers.append(Sweeper())
+
+
+async def cleared(seconds: float) -> None:
+    """Give a clear-away that is under way so many seconds to end."""
+    for sweeper in _sweepers:
+        await asyncio.to_thread(sweeper.wait, seconds)
 
 
 async def prepare(
@@ -86,16 +98,16 @@ async def prepare(
     from sandbox.choose import choose
     from sandbox.images import ImageConfig, environment_for
 
-    await clear_away()
+    clear_away()
     chosen = await choose(kind)
     said = config.sandbox
     wanted = ImageConfig(said.image, said.dockerfile, said.setup, tuple(said.packages))
-    with tempfile.TemporaryDirectory(prefix="patchwright-context-") as folder:
+    with scratch("context") as folder:
         if image is None and chosen != "none":
-            await unpack_base(run.repository, Path(folder))
+            await unpack_base(run.repository, folder)
         made = await environment_for(
             chosen,
-            context=Path(folder),
+            context=folder,
             image=image,
             config=wanted,
             workdir=said.workdir if "workdir" in said.model_fields_set else None,

@@ -102,17 +102,16 @@ def _settings(folder: Path, limits: Limits, version_2: bool) -> list[tuple[str, 
     return settings[folder.parents[1].name]
 
 
-def prune(root: Path = ROOT) -> int:
-    """Remove the groups of owners that are gone, with whatever still runs in them; returns how many went."""
+def stale(root: Path = ROOT) -> list[Path]:
+    """The groups of owners that are gone."""
     parents = [root / PARENT, *(root / hierarchy / PARENT for hierarchy in ("memory", "pids", "cpu"))]
-    stale = [
+    return [
         folder
         for parent in parents
         if parent.is_dir()
         for folder in parent.iterdir()
         if folder.is_dir() and is_gone(folder.name.rpartition("-")[0])
     ]
-    return sum(Group((folder,)).remove() for folder in stale)
 
 
 def _kill(folder: Path) -> None:

@@ -6,6 +6,7 @@ Left out: making an image ready (`sandbox.images`), which comes between choosing
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -118,19 +119,6 @@ async def open_sandbox(kind: str, spec: SandboxSpec) -> Sandbox:
 
 def prune() -> dict[str, int]:
     """Remove what killed processes left of every kind: name of the thing -> how many went."""
-    from sandbox import cgroups
-    from sandbox.scratch import prune_scratch
+    from sandbox.leftovers import sweep
 
-    return {"containers": _prune_containers(), "control groups": cgroups.prune(), "folders": prune_scratch()}
-
-
-def _prune_containers() -> int:
-    from sandbox import docker_engine
-
-    gone = 0
-    for kind in ENGINES:
-        try:
-            gone += docker_engine.prune(kind)
-        except SandboxUnavailable:
-            continue  # no engine: nothing of it can be left
-    return gone
+    return dict(Counter(one.what for one in sweep()))

@@ -138,7 +138,7 @@ def prune(kind: str = "docker") -> int:
     client = connect(kind)
     try:
         found = client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-        return sum(remove(container) for container in found if _is_stale(container))
+        return sum(remove(container) for container in found if is_stale(container))
     except (DockerException, RequestException) as error:
         raise SandboxUnavailable(f"The engine does not list its containers: {error}. Start it again.") from None
     finally:
@@ -165,7 +165,8 @@ def remove(container: Container) -> bool:
     raise AssertionError("unreachable")
 
 
-def _is_stale(container: Container) -> bool:
+def is_stale(container: Container) -> bool:
+    """Whether its owner is gone; one that stopped long ago, and whose owner can't be known here, counts too."""
     if is_gone(container.labels.get(OWNER_LABEL, "")):
         return True
     ended = container.attrs["State"].get("FinishedAt", "")[:19]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from sandbox.owner import is_gone, owner
@@ -19,12 +20,19 @@ def scratch_folder(what: str) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{what}-{owner()}-"))
 
 
-def prune_scratch() -> int:
-    """Remove the folders of processes that are gone; returns how many went."""
-    stale = [path for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*") if _is_stale(path)]
-    for path in stale:
-        remove_folder(path)
-    return len(stale)
+@contextlib.contextmanager
+def scratch(what: str) -> Iterator[Path]:
+    """Such a folder for as long as it is needed."""
+    folder = scratch_folder(what)
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+def stale_folders() -> list[Path]:
+    """The folders of processes that are gone."""
+    return [path for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*") if _is_stale(path)]
 
 
 def remove_folder(path: Path) -> None:

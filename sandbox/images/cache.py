@@ -84,6 +84,40 @@ def unfinished(folder: Path, name: str) -> Iterator[Path]:
         remove_tree(scratch)
 
 
+@contextmanager
+def alone(lock: Path) -> Iterator[bool]:
+    """Hold a lock where nobody else does; whether that was so. Never waits."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def abandoned() -> list[tuple[Path, Path]]:
+    """Scratch folders of builds that were killed, each with the lock that its builder would hold."""
+    folder = cache_dir() / "images"
+    found = []
+    for path in folder.glob(f"{_UNFINISHED}*-*"):
+        lock = folder / f".{path.name.removeprefix(_UNFINISHED).rpartition('-')[0]}.lock"
+        if path.is_dir() and not is_locked(lock):
+            found.append((path, lock))
+    return found
+
+
+def is_locked(lock: Path) -> bool:
+    """Whether somebody holds it now."""
+    if not lock.exists():
+        return False
+    with alone(lock) as got:
+        return not got
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder, also where it holds folders that their owner may not write to."""
     if not path.is_dir():

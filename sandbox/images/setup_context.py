@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from sandbox.base import ImageProblem
 from sandbox.images.detect.base import PREFIX, Setup, Step
 from sandbox.images.detect.tree import Tree
+from sandbox.scratch import scratch
 
 OWN = ".patchwright-build"
 ENTER = f"{PREFIX}/enter"  # in an image: what puts its share into a new work folder
@@ -40,8 +40,7 @@ def read_environment(root: Path) -> dict[str, str]:
 @contextmanager
 def setup_context(setup: Setup, tree: Tree | None, workdir: str, *, whole: bool, test: str = "") -> Iterator[Path]:
     """A folder with the set-up's inputs, or with all of the tree's files; without a tree only with our own."""
-    with TemporaryDirectory(prefix="patchwright-setup-") as folder:
-        root = Path(folder)
+    with scratch("setup") as root:
         if tree is not None and whole:
             _copy_all(tree.root, root)
         elif tree is not None:
