@@ -185,6 +185,23 @@ async def test_a_volume_that_was_filled_in_part_is_filled_again(monkeypatch: pyt
             remove_volumes(client)
 
 
+@pytest.mark.parametrize("at", ["run/patchwright-guest", "elsewhere"])
+async def test_what_an_image_has_at_that_place_runs_nowhere(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Neither what lies there nor a link there gets into the volume, which other images' guests are started from."""
+    monkeypatch.setattr("sandbox.guest_python_volume.PREFIX", f"patchwright-guest-hostile{os.getpid()}")
+    program = no_python.busybox().read_bytes()
+    own = {"bin/sh": program, "bin/ls": program, f"{at}/ld.so": b"#!/bin/sh\nexit 1\n", f"{at}/planted": b"x"}
+    links = {} if at.startswith("run") else {BROUGHT_DIR.lstrip("/"): f"/{at}"}
+    image = no_python.from_files(f"hostile-{at.partition('/')[0]}", own, links)
+    with no_python.engine() as client:
+        try:
+            for tag in (image, no_python.without_python()):
+                async with await open_docker(replace(SPEC, image=tag)) as box:
+                    assert (await box.run(f"ls {BROUGHT_DIR}")).output == b"bin\ncommands\ndigest\nld.so\nlib\n"
+        finally:
+            remove_volumes(client)
+
+
 async def test_several_at_once_share_one_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"patchwright-guest-together{os.getpid()}"
     monkeypatch.setattr("sandbox.guest_python_volume.PREFIX", name)
