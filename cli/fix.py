@@ -111,7 +111,7 @@ def _with(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Com
 @click.option(
     "--sandbox",
     envvar="PATCHWRIGHT_SANDBOX",
-    type=click.Choice(["auto", "docker", "bubblewrap", "none"]),
+    type=click.Choice(["auto", "docker", "podman", "bubblewrap", "none"]),
     default="auto",
     show_default=True,
     help="Where commands run. `none` is no isolation at all.",

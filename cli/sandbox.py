@@ -9,7 +9,8 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from sandbox.images import Recipe, Report
 
 EXIT_FAILED = 1
-KINDS = ("docker", "bubblewrap", "all")
+ENGINES = ("docker", "podman")
+KINDS = ("docker", "podman", "bubblewrap", "all")
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on the output.")
 
 COMMANDS: dict[str, Entry] = {
     "build": ("cli.sandbox", "build", "Make the base image, or the environment that a repository's tests need."),
-    "list": ("cli.sandbox", "list_images", "List the images that were made: in the cache and in the Docker engine."),
+    "list": ("cli.sandbox", "list_images", "List the images that were made: in the cache and in the engines."),
     "check": ("cli.sandbox_check", "check", "Measure in a real sandbox whether the hardening holds."),
     "prune": ("cli.sandbox", "prune", "Remove what killed runs left behind."),
     "save": ("cli.sandbox_archive", "save", "Write images to one file, for a machine without a network."),
@@ -97,28 +99,27 @@ def _build_base(
         click.echo(json.dumps(made, indent=1))
         return
     click.echo(f"base image {made['digest']} ({made['suite']}), {made['seconds']} s")
-    for name in ("tar", "docker", "bubblewrap"):
+    for name in ("tar", "docker", "podman", "bubblewrap"):
         if name in made:
             click.echo(f"  {name}: {made[name]}")
 
 
 def _make(kind: str | None, of: Recipe, force: bool) -> dict[str, str]:
-    """Hand the tar to Docker and bubblewrap. Without a kind, an engine that isn't there is no error."""
-    from sandbox.base import SandboxUnavailable
+    """Hand the tar to what was asked for: a kind, all that work here, or without a kind the first that works."""
     from sandbox.images import base_image, base_tree, ensure_bwrap
-    from sandbox.images.engine import connect
+    from sandbox.images.engine import connect, engines
 
     made = {}
-    if kind in (None, "docker", "all"):
-        try:
-            client = connect()
-        except SandboxUnavailable as error:
-            if kind is not None:
-                raise
-            click.echo(f"no image for Docker: {error}", err=True)
-        else:
-            made["docker"] = base_image(client, of, report=report_progress, replace=force)
-            client.close()
+    if kind in ENGINES:
+        with closing(connect(kind)) as client:
+            made[kind] = base_image(client, of, report=report_progress, replace=force)
+    elif kind in (None, "all"):
+        for each, client in engines():
+            made[each] = base_image(client, of, report=report_progress, replace=force)
+            if kind is None:
+                break
+        if not made:
+            click.echo("no image for Docker or Podman: neither answers (`agent doctor` says why)", err=True)
     if kind in ("bubblewrap", "all") or (kind is None and not made):
         ensure_bwrap(report=report_progress)
         made["bubblewrap"] = str(base_tree(of, report=report_progress))
@@ -128,7 +129,7 @@ def _make(kind: str | None, of: Recipe, force: bool) -> dict[str, str]:
 @click.command("list")
 @as_json_option
 def list_images(as_json: bool) -> None:
-    """List the images that were made: in the cache and in the Docker engine."""
+    """List the images that were made: in the cache and in the engines."""
     from sandbox.images import cached_bases
     from sandbox.images.setup_tree import cached_environments
 
@@ -146,9 +147,9 @@ def list_images(as_json: bool) -> None:
             for base in cached_bases()
         ]
         environments = [str(path) for path in cached_environments()]
-    engine = _engine_images()
+    made = _engine_images()
     if as_json:
-        click.echo(json.dumps({"cache": cached, "environments": environments, "docker": engine}, indent=1))
+        click.echo(json.dumps({"cache": cached, "environments": environments, **made}, indent=1))
         return
     for entry in cached:
         days = (time.time() - int(str(entry["made"]))) / 86400
@@ -157,9 +158,9 @@ def list_images(as_json: bool) -> None:
         click.echo(f"        {entry['tree'] or entry['tar']}")
     for path in environments:
         click.echo(f"cache   environment {path}")
-    for image in engine:
-        click.echo(f"docker  {image['kind']} {', '.join(image['tags']) or '(no tag)'}  {image['bytes'] >> 20} MiB")
-    if not cached and not engine and not environments:
+    for kind, image in ((kind, image) for kind, images in made.items() for image in images):
+        click.echo(f"{kind}  {image['kind']} {', '.join(image['tags']) or '(no tag)'}  {image['bytes'] >> 20} MiB")
+    if not cached and not any(made.values()) and not environments:
         click.echo("no images yet; `agent sandbox build` makes the base image")
 
 
@@ -182,10 +183,9 @@ def prune(images: bool, as_json: bool) -> None:
 
 
 def _prune_images() -> int:
-    from sandbox.base import SandboxUnavailable
     from sandbox.images import recipe
     from sandbox.images.base_image import cached_bases, remove_base
-    from sandbox.images.engine import connect, remove_own_images
+    from sandbox.images.engine import engines, remove_own_images
     from sandbox.images.setup_tree import cached_environments, remove_environment
 
     keep = recipe().digest
@@ -195,27 +195,15 @@ def _prune_images() -> int:
     old = [base for base in cached_bases() if base.digest != keep]
     for base in old:
         remove_base(base)
-    try:
-        client = connect()
-    except SandboxUnavailable:
-        return len(old) + len(environments)
-    gone = remove_own_images(client, keep)
-    client.close()
-    return len(old) + len(environments) + gone
+    return len(old) + len(environments) + sum(remove_own_images(client, keep) for _, client in engines())
 
 
-def _engine_images() -> list[dict[str, Any]]:
-    """Our images in the engine; none where no engine answers."""
-    from sandbox.base import SandboxUnavailable
-    from sandbox.images.engine import connect, own_images
+def _engine_images() -> dict[str, list[dict[str, Any]]]:
+    """Our images by the engine's kind; none for an engine that doesn't answer."""
+    from sandbox.images.engine import engines, own_images
 
-    try:
-        client = connect()
-    except SandboxUnavailable:
-        return []
-    found = own_images(client)
-    client.close()
-    return [{"id": image.id, "kind": image.kind, "tags": list(image.tags), "bytes": image.bytes} for image in found]
+    found = {kind: [asdict(image) for image in own_images(client)] for kind, client in engines()}
+    return {kind: found.get(kind, []) for kind in ENGINES}
 
 
 def report_progress(what: Any) -> None:

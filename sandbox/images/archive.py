@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox.base import ImageProblem, SandboxUnavailable
+from sandbox.choose import ENGINES
 from sandbox.images.base_image import cached_bases
 from sandbox.images.cache import images_dir, locked, remove_tree, unfinished
 from sandbox.images.engine import connect, find_image, own_images
@@ -47,13 +48,14 @@ class Archived:
         return (*self.docker, *self.trees, *self.bases)
 
 
-def save(target: Path, images: Sequence[str] = (), *, report: Report = silent) -> Archived:
+def save(target: Path, images: Sequence[str] = (), *, kind: str | None = None, report: Report = silent) -> Archived:
     """Write images to one file: tags of the engine, root folders by name or path; without any, all that we made.
 
-    Raises ImageProblem.
+    `kind` is that of the engine (docker or podman), None the first that answers. Raises ImageProblem, and
+    SandboxUnavailable for an engine that was named.
     """
     folder = images_dir()
-    client = _engine()
+    client = _engine(kind)
     try:
         chosen = _chosen(client, images)
         if not chosen.names:
@@ -76,19 +78,19 @@ def save(target: Path, images: Sequence[str] = (), *, report: Report = silent) -
     return chosen
 
 
-def load(source: Path, *, report: Report = silent) -> Archived:
+def load(source: Path, *, kind: str | None = None, report: Report = silent) -> Archived:
     """Take the images of a file that `save` wrote: into the engine where one answers, and into the cache.
 
-    Raises ImageProblem; a file that is damaged changes nothing.
+    `kind` as in `save`. Raises ImageProblem, SandboxUnavailable; a file that is damaged changes nothing.
     """
     folder = images_dir()
     with locked(folder, "archive", report), unfinished(folder, "archive") as scratch:
         with step(f"reading {source}", report):
             archived = _unpack(source, scratch)
-        client = _engine()
+        client = _engine(kind)
         try:
             if archived.docker and client is not None:
-                with step("loading into Docker", report):
+                with step("loading into the engine", report):
                     _load_docker(client, scratch / _DOCKER)
         finally:
             if client is not None:
@@ -103,12 +105,15 @@ def load(source: Path, *, report: Report = silent) -> Archived:
     return archived
 
 
-def _engine() -> DockerClient | None:
-    """The engine's client; None where none answers: root folders need none."""
-    try:
-        return connect()
-    except SandboxUnavailable:
-        return None
+def _engine(kind: str | None = None) -> DockerClient | None:
+    """A client of the engine of this kind, else of the first one; None where none answers: root folders need none."""
+    for each in (kind,) if kind else ENGINES:
+        try:
+            return connect(each)
+        except SandboxUnavailable:
+            if kind:
+                raise
+    return None
 
 
 def _chosen(client: DockerClient | None, images: Sequence[str]) -> Archived:
@@ -142,7 +147,7 @@ def _parts(client: DockerClient | None, chosen: Archived, scratch: Path, report:
     parts: dict[str, Path] = {}
     if chosen.docker and client is not None:
         parts[_DOCKER] = scratch / _DOCKER
-        with step("saving from Docker", report):
+        with step("saving from the engine", report):
             _save_docker(client, chosen.docker, parts[_DOCKER])
     if chosen.trees:
         parts[_TREES] = scratch / _TREES
@@ -171,7 +176,7 @@ def _save_docker(client: DockerClient, tags: Iterable[str], target: Path) -> Non
             for chunk in answer.iter_content(_CHUNK):
                 file.write(chunk)
     except (DockerException, RequestException) as error:
-        raise ImageProblem(f"Docker didn't hand out the images: {error}.\nTry: {_SPACE}") from error
+        raise ImageProblem(f"the engine didn't hand out the images: {error}.\nTry: {_SPACE}") from error
 
 
 def _load_docker(client: DockerClient, source: Path) -> None:
@@ -183,7 +188,7 @@ def _load_docker(client: DockerClient, source: Path) -> None:
             client.images.load(file)
     except (DockerException, RequestException) as error:
         raise ImageProblem(
-            f"Docker didn't take the images: {error}.\nTry: look at the engine's free space (`docker system df`)."
+            f"the engine didn't take the images: {error}.\nTry: look at the engine's free space (`docker system df`)."
         ) from error
 
 

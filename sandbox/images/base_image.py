@@ -109,7 +109,7 @@ def base_image(
     if not replace and find_image(client, tag) is not None:
         return tag
     tar = base_tar(of, report=report)
-    with locked(images_dir(), f"{of.digest}-docker", report), step("importing into Docker", report):
+    with locked(images_dir(), f"{of.digest}-docker", report), step("importing into the engine", report):
         if replace or find_image(client, tag) is None:
             _import(client, tar, of, latest=latest)
     return tag
@@ -201,11 +201,12 @@ def _import(client: DockerClient, tar: Path, of: Recipe, *, latest: bool) -> Non
     changes = [f"ENV PATH={_PATH}", "ENV LANG=C.UTF-8", f"WORKDIR /{WORKSPACE}", 'CMD ["bash"]']
     changes.append(f"LABEL {LABEL}=base")
     try:
-        client.api.import_image(str(tar), repository=BASE_REPOSITORY, tag=of.digest, changes=changes)
-        if latest:
-            client.images.get(f"{BASE_REPOSITORY}:{of.digest}").tag(BASE_REPOSITORY, "latest")
+        said = str(client.api.import_image(str(tar), changes=changes))
+        image = client.images.get(json.loads(said.splitlines()[-1])["status"])
+        for tag in (of.digest, "latest") if latest else (of.digest,):  # Podman's import would pass over a tag
+            image.tag(BASE_REPOSITORY, tag)
     except (DockerException, RequestException) as error:
         raise ImageProblem(
-            f"Docker didn't take the base image {tar}: {error}.\n"
+            f"the engine didn't take the base image {tar}: {error}.\n"
             "Try: look at the engine's free space (`docker system df`); then `agent sandbox build --force`."
         ) from error

@@ -1,11 +1,12 @@
-"""The connection to a Docker engine for image work. Knows nothing of containers."""
+"""The connection to an engine (Docker, Podman) for image work. Knows nothing of containers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.base import ImageProblem
+from sandbox.base import ImageProblem, SandboxUnavailable
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -25,13 +26,28 @@ class OwnImage:
     bytes: int
 
 
-def connect() -> DockerClient:
+def connect(kind: str = "docker") -> DockerClient:
     """A client that waits as long as builds and imports take. Raises SandboxUnavailable."""
     from sandbox.docker_engine import connect as connect_for_runs
 
-    client = connect_for_runs()
+    client = connect_for_runs(kind)
     client.api.timeout = _SECONDS
     return client
+
+
+def engines() -> Iterator[tuple[str, DockerClient]]:
+    """Every engine that answers here, with its kind; its client is closed behind it."""
+    from sandbox.choose import ENGINES
+
+    for kind in ENGINES:
+        try:
+            client = connect(kind)
+        except SandboxUnavailable:
+            continue
+        try:
+            yield kind, client
+        finally:
+            client.close()
 
 
 def find_image(client: DockerClient, tag: str) -> Image | None:
@@ -51,8 +67,13 @@ def find_image(client: DockerClient, tag: str) -> Image | None:
 def own_images(client: DockerClient) -> list[OwnImage]:
     """The images in the engine that we made, base images first."""
     found = client.images.list(filters={"label": LABEL})
-    own = [OwnImage(str(i.id), i.labels.get(LABEL, ""), tuple(i.tags), int(i.attrs.get("Size", 0))) for i in found]
+    own = [OwnImage(str(i.id), i.labels.get(LABEL, ""), _tags(i), int(i.attrs.get("Size", 0))) for i in found]
     return sorted(own, key=lambda image: (image.kind, image.tags))
+
+
+def _tags(image: Image) -> tuple[str, ...]:
+    """As both engines take them: Podman names a registry that our images never were in."""
+    return tuple(tag.removeprefix("docker.io/") for tag in image.tags)
 
 
 def remove_own_images(client: DockerClient, keep: str) -> int:

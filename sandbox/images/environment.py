@@ -130,8 +130,8 @@ def _with_packages(found: Detection, config: ImageConfig) -> Detection:
 
 def _made(kind: str, want: _Want) -> Environment:
     match kind:
-        case "docker":
-            with _engine() as client:
+        case "docker" | "podman":
+            with _engine(kind) as client:
                 return _chosen(want, _Docker(client, want))
         case "bubblewrap":
             return _chosen(want, _Folders(want))
@@ -139,12 +139,12 @@ def _made(kind: str, want: _Want) -> Environment:
             if want.image is not None:
                 raise ImageProblem("`--sandbox none` runs on this machine itself.\nTry: leave `--image` out.")
             return Environment("", want.at, Detection(Source.ASKED, ()))
-    raise ImageProblem(f"there is no sandbox of kind `{kind}`.\nTry: docker, bubblewrap or none.")
+    raise ImageProblem(f"there is no sandbox of kind `{kind}`.\nTry: docker, podman, bubblewrap or none.")
 
 
 @contextmanager
-def _engine() -> Iterator[DockerClient]:
-    client = connect()
+def _engine(kind: str) -> Iterator[DockerClient]:
+    client = connect(kind)
     try:
         yield client
     finally:
