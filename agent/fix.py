@@ -247,7 +247,7 @@ class _Run:
         if opened := self.log.last(EventType.SANDBOX_OPENED):
             machine.clear_away()
             data = opened.data
-            return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder, access)
+            return machine.Machine(data["kind"], data["image"], data["workdir"], self.folder, access, self._progress)
         builds = settings.sandbox.dockerfile or settings.sandbox.setup
         if builds and not (self.source or self.request.image or self.request.allow_build):
             raise InputProblem(
@@ -267,7 +267,7 @@ class _Run:
         self.log.append(
             EventType.SANDBOX_OPENED, kind=place.kind, image=place.image, workdir=place.workdir, network=access.network
         )
-        return replace(place, access=access)
+        return replace(place, access=access, tell=self._progress)
 
     def _progress(self, text: str) -> None:
         self.log.append(EventType.PROGRESS, text=text)

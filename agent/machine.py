@@ -37,6 +37,7 @@ class Machine:
     workdir: str
     run: RunFolder
     access: Access = field(default_factory=Access)
+    tell: Progress = lambda _: None
 
     async def open(self, purpose: str = "work") -> Sandbox:
         """A fresh sandbox with an empty work folder. Raises SandboxError.
@@ -44,6 +45,7 @@ class Machine:
         Without isolation the work folder is a real one: it lies in the run's folder under the purpose's name, so
         that a resumed run finds the paths that the model has seen.
         """
+        from sandbox import admission
         from sandbox.choose import open_sandbox
         from sandbox.policy import SandboxSpec
 
@@ -54,7 +56,8 @@ class Machine:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             spec = replace(spec, folder=str(folder))
-        sandbox = await open_sandbox(self.kind, spec)
+        with admission.told(lambda waiting: self.tell(str(waiting))):
+            sandbox = await open_sandbox(self.kind, spec)
         if self.kind != "none":
             await _entered(sandbox)
         return sandbox

@@ -9,9 +9,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sandbox.base import ImageProblem, Sandbox, SandboxUnavailable
 from sandbox.policy import BASE_IMAGE, SandboxSpec
+
+if TYPE_CHECKING:
+    from sandbox.machine import GuestSandbox
 
 ENGINES = ("docker", "podman")  # they speak Docker's API: images are tags, and a spec may name a runtime
 KINDS = (*ENGINES, "bubblewrap", "none")
@@ -96,17 +100,31 @@ async def choose(kind: str) -> str:
 
 
 async def open_sandbox(kind: str, spec: SandboxSpec) -> Sandbox:
-    """Open a sandbox of this kind (`auto | docker | podman | bubblewrap | none`). Raises SandboxError."""
+    """Open a sandbox of this kind (`auto | docker | podman | bubblewrap | none`). Raises SandboxError.
+
+    Waits while the machine has no memory for it (`sandbox.admission`).
+    """
     chosen = await choose(kind)
     if spec.runtime and chosen not in ENGINES:
         raise SandboxUnavailable(
             f"The kind {chosen} has no OCI runtimes, and {spec.runtime!r} is asked for: use `--sandbox docker`."
         )
-    match chosen:
+    from sandbox.lease import take
+
+    lease = await take(chosen, spec)
+    try:
+        return (await _opened(chosen, spec)).leased(lease)
+    except BaseException:  # cancelled too: what nobody opened holds nothing
+        lease.release()
+        raise
+
+
+async def _opened(kind: str, spec: SandboxSpec) -> GuestSandbox:
+    match kind:
         case "docker" | "podman":
             from sandbox.docker import open_docker
 
-            return await open_docker(spec, chosen)
+            return await open_docker(spec, kind)
         case "bubblewrap":
             from sandbox.bubblewrap import open_bubblewrap
 

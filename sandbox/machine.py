@@ -34,6 +34,7 @@ from sandbox.policy import (
 from sandbox.snapshots import Frozen, Lasting, Shelf, Tar, filled, uncut
 
 if TYPE_CHECKING:
+    from sandbox.lease import Lease
     from sandbox.network_tunnel import RegistryAccess
 
 READ_CHUNK = 4 * MIB
@@ -83,6 +84,7 @@ class GuestSandbox:
         self._closed = False
         self._digest: Any = None  # the fingerprint that came with the last answer, as long as it is fresh
         self._digest_until = 0.0
+        self._lease: Lease | None = None  # of one that was opened under the machine's bounds
         self.spec = spec
         self.workdir = workdir
         self.state_dir = state_dir
@@ -93,6 +95,18 @@ class GuestSandbox:
     @property
     def kind(self) -> str:
         return self._machine.kind
+
+    def leased(self, lease: Lease) -> GuestSandbox:
+        """Itself, which releases the lease when it ends."""
+        self._lease = lease
+        lease.measure(self._machine)
+        if self._channel.reason is not None:
+            lease.release()
+        return self
+
+    def _release(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
 
     async def start(self, config: Message, program: bytes = b"") -> None:
         """Hand the guest its source and its settings; returns when it has answered."""
@@ -133,6 +147,7 @@ class GuestSandbox:
         self._channel.reason = reason + (f"; its last words: {words[-1000:]}" if words and not self._closed else "")
         self._channel.fail_pending(SandboxDied(f"The {self.kind} sandbox has ended: {self._channel.reason}."))
         await self._machine.stop()
+        self._release()
 
     async def _call(
         self,
@@ -162,6 +177,7 @@ class GuestSandbox:
         if self._burying is not None:
             await asyncio.shield(self._burying)
         await self._machine.stop()
+        self._release()
 
     async def __aenter__(self) -> GuestSandbox:
         return self
@@ -292,6 +308,16 @@ class GuestSandbox:
         return tar
 
     async def fork(self, snapshot: str | None = None) -> GuestSandbox:
+        lease = await self._lease.another() if self._lease is not None else None
+        try:
+            fork = await self._forked(snapshot)
+        except BaseException:  # a fork that isn't there holds nothing
+            if lease is not None:
+                lease.release()
+            raise
+        return fork.leased(lease) if lease is not None else fork
+
+    async def _forked(self, snapshot: str | None) -> GuestSandbox:
         name = await self.snapshot() if snapshot is None else snapshot
         try:
             self._refuse_when_closed()
