@@ -129,7 +129,7 @@ def test_bubblewrap_says_what_it_cannot_build(tmp_path: Path) -> None:
 def test_other_kinds() -> None:
     assert asyncio.run(resolve_image("none")) == ""
     with pytest.raises(ImageProblem, match="no sandbox of kind"):
-        asyncio.run(resolve_image("podman"))
+        asyncio.run(resolve_image("lxc"))
 
 
 @pytest.fixture
