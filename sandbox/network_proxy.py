@@ -215,8 +215,7 @@ class Proxy:
             sent=self.sent - before[0],
             received=self.received - before[1],
         )
-        level = logging.INFO if entry.allowed else logging.WARNING
-        _log.log(level, "%s %s %s", entry.method or "?", entry.target or "?", why or "allowed")
+        _log.info("%s %s %s", entry.method or "?", entry.target or "?", why or "allowed")
         if self.told is not None:
             self.told(entry)
 
