@@ -201,9 +201,7 @@ def _brought(tree: Path | None) -> Path | None:
 
 def _can_bring(tree: Path | None) -> bool:
     """Note that a tree needs our interpreter, where that can be had."""
-    try:
-        guest_python.bundle()
-    except ImageProblem:
+    if not guest_python.obtainable():
         return False
     _needs_ours.add(tree or Path("/"))
     return True

@@ -261,10 +261,9 @@ def _can_bring(machine: DockerMachine) -> bool:
     from sandbox.guest_python_volume import mounted
 
     try:
-        mounted(machine.client, guest_python.bundle())
+        return guest_python.obtainable() and bool(mounted(machine.client, guest_python.bundle()))
     except (DockerException, RequestException, ImageProblem):
         return False
-    return True
 
 
 def _container(client: DockerClient, image: str, argv: Sequence[str], settings: dict[str, Any]) -> Container:
