@@ -230,9 +230,10 @@ async def test_heads_without_end(cell: GuestSandbox, index: Index) -> None:
 async def test_more_connections_than_there_may_be(cell: GuestSandbox, index: Index) -> None:
     """The rest wait; when the first go, the next are served, and commands don't notice any of it."""
     hold = f"""
-import socket
+import socket, time
 all = [socket.create_connection(('127.0.0.1', {PROXY_PORT}), 10) for _ in range({CONNECTIONS} + 40)]
 print('open', flush=True)
+time.sleep(2)
 for s in all: s.close()
 """
     assert "open" in await python(cell, hold)
