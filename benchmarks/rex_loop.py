@@ -33,7 +33,7 @@ async def main() -> None:
         port, token = where.split(":")
         runtime = RemoteRuntime(host="http://127.0.0.1", port=int(port), auth_token=token, timeout=30.0)
     found: dict[str, list[float]] = {"session": [], "execute": []}
-    await runtime.create_session(CreateBashSessionRequest())
+    await runtime.create_session(CreateBashSessionRequest(startup_timeout=20.0))  # a second is short on a busy machine
     for number in range(WARM + times):
         started = time.perf_counter()
         said = await runtime.run_in_session(BashAction(command="true", timeout=10))

@@ -375,7 +375,7 @@ def session_script(script: str, dump: bytes, restore: "Optional[bytes]", cwd: by
     an EXIT trap catches `exit` and `set -e`. Only a script that replaces the shell (`exec`) carries nothing on.
     """
     file = quoted(dump)
-    save = '[ -e %s ] || { printf "%%s\\0" "$PWD"; export -p; printf ": end\\n"; } >%s 2>/dev/null' % (file, file)
+    save = '[ -e %s ] || { printf "%%s\\0" "$PWD"; export -p; printf ": end\\n"; } 2>/dev/null >%s' % (file, file)
     before = []
     if restore is not None:
         before = [". %s 2>/dev/null" % quoted(restore)]
@@ -1157,7 +1157,7 @@ class Guest(object):
         script = request["script"]
         if session:
             command.session_file = self.session_path(b"%d" % command.number)
-            os.makedirs(os.path.dirname(command.session_file), exist_ok=True)
+            self.make_way(command.session_file)
             script = session_script(script, command.session_file, self.session_env, start, extra)
             if self.session_env is not None or self.session_plain is not None:
                 environment = {k: v for k, v in environment.items() if not to_text(k).isidentifier()}
@@ -1172,6 +1172,14 @@ class Guest(object):
         with os.fdopen(fresh_file(path), "wb") as file:
             file.write(text)
         return [to_bytes(self.shell), path], environment, start
+
+    def make_way(self, path: bytes) -> None:
+        """What a command put there before it must not be taken for what this one's shell leaves there."""
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.unlink(path)
+        except OSError:  # most often: nothing is there
+            pass
 
     def session_path(self, name: bytes) -> bytes:
         return os.path.join(self.state_dir, b"session", name)
