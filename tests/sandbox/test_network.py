@@ -29,7 +29,7 @@ import socket, sys, time
 def ask(*parts, wait=10, port={PROXY_PORT}):
     s = socket.create_connection(('127.0.0.1', port), 10)
     s.settimeout(wait)
-    got = b''
+    got = bytearray()
     try:
         for part in parts: s.sendall(part)
         while True:
@@ -37,8 +37,8 @@ def ask(*parts, wait=10, port={PROXY_PORT}):
             if not data: break
             got += data
     except OSError as error: got += repr(type(error).__name__).encode()
-    return got
-def status(*parts): return ask(*parts).split(b'\\r\\n')[0].decode()
+    return bytes(got)
+def status(*parts): return ask(*parts).partition(b'\\r\\n')[0].decode()
 """
 
 
