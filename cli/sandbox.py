@@ -86,6 +86,7 @@ def _build_base(
     kind: str | None, packages: tuple[str, ...], suite: str | None, source: Path | None, force: bool, as_json: bool
 ) -> None:
     from sandbox.images import base_tar, import_tar, recipe
+    from sandbox.images.budget import make_room
 
     began = time.monotonic()
     of = recipe(suite, packages)
@@ -94,6 +95,8 @@ def _build_base(
     )
     made: dict[str, Any] = {"digest": of.digest, "suite": of.suite, "tar": str(tar)}
     made |= _make(kind, of, force or source is not None)
+    for line in make_room():
+        click.echo(line, err=True)
     made["seconds"] = round(time.monotonic() - began, 1)
     if as_json:
         click.echo(json.dumps(made, indent=1))

@@ -60,6 +60,11 @@ def stores() -> list[Store]:
     return [Store("cache", list(_cached()), cache_dir()), *(store for store in engines if store is not None)]
 
 
+def _saving() -> bool:
+    """Whether an archive is being written or read; it may hold any image."""
+    return is_locked(cache_dir() / "images" / ".archive.lock")
+
+
 def _building() -> bool:
     """Whether a build is under way; it may start from any base."""
     return any(is_locked(lock) for lock in (cache_dir() / "images").glob(".*.lock"))
@@ -70,7 +75,7 @@ def _building() -> bool:
 
 def _cached() -> Iterator[Kept]:
     names: Counter[Part] = Counter()
-    current, building = recipe().digest, _building()
+    current, building, saving = recipe().digest, _building(), _saving()
     for base in cached_bases():
         folders = [base.tree] if base.tree else []
         parts = _files([*folders, base.tar, base.tar.with_suffix(".json")], names)
@@ -84,7 +89,7 @@ def _cached() -> Iterator[Kept]:
         used = max(folder.stat().st_mtime, last_use("bubblewrap", folder.name))
         yield Kept(
             folder.name, used, parts, names, _parents(folder),
-            busy=is_locked(lock_file("bubblewrap", folder.name)), remove=_remover(folder.name),
+            busy=saving or is_locked(lock_file("bubblewrap", folder.name)), remove=_remover(folder.name),
         )  # fmt: skip
 
 
@@ -172,7 +177,7 @@ def _images(client: DockerClient, kind: str) -> Iterator[Kept]:
     busy = {_chain(image) for image in images if image.id in used_now}
     others = [image for image in images if image.tags and LABEL not in image.labels]
     theirs = {part for image in others for part in _layers(kind, image, sizes)}  # such as an image that was pulled
-    building, current = _building(), f"{BASE_REPOSITORY}:{recipe().digest}"
+    building, saving, current = _building(), _saving(), f"{BASE_REPOSITORY}:{recipe().digest}"
     for image in own:
         chain, is_base, called = _chain(image), image.labels[LABEL] == "base", _names(image)
         yield Kept(
@@ -181,7 +186,7 @@ def _images(client: DockerClient, kind: str) -> Iterator[Kept]:
             {part: (size, 1) for part, size in _layers(kind, image, sizes).items() if part not in theirs},
             names,
             frozenset(_names(other)[0] for other in own if _is_below(_chain(other), chain)),
-            busy=any(chain == other[: len(chain)] for other in busy) or (building and is_base),
+            busy=saving or (building and is_base) or any(chain == other[: len(chain)] for other in busy),
             pinned=current in called,
             remove=_image_remover(kind, called),
         )
