@@ -216,6 +216,61 @@ for after in (b'SSH-2.0-x\\r\\n', b'GET / HTTP/1.1\\r\\n\\r\\n', o.read()):
     assert "evil.example" in index.seen[2].why
 
 
+@pytest.fixture
+async def company(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[bytes]]:
+    """The proxy that this machine itself has to use; says what it was asked, and then something of its own."""
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head)
+        if head.startswith(b"CONNECT"):
+            writer.write(b"HTTP/1.1 200 Fine\r\n\r\n")
+            asked.append((await reader.read(65536))[:1])
+        writer.write(b"a greeting")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://me:p%40ss@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, url)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("npm_config_registry", "http://npm.example:8080/")
+    yield asked
+    server.close()
+
+
+@pytest.mark.parametrize("kind", [ISOLATED[-1]])
+async def test_where_this_machine_needs_a_proxy_itself(kind: str, company: list[bytes], index: Index) -> None:
+    host = network.INDEXES["Python"][0]
+    script = (
+        RAW
+        + f"""
+import ssl
+i, o = ssl.MemoryBIO(), ssl.MemoryBIO()
+c = ssl.create_default_context().wrap_bio(i, o, server_hostname='{host}')
+try: c.do_handshake()
+except ssl.SSLWantReadError: pass
+print(ask(b'CONNECT {host}:443 HTTP/1.1\\r\\n\\r\\n', o.read()))
+print(ask(b'GET http://npm.example:8080/x HTTP/1.1\\r\\n\\r\\n'))
+print(status(b'CONNECT evil.example:443 HTTP/1.1\\r\\n\\r\\n'))
+print(status(b'GET http://localhost:{index.port}/big HTTP/1.1\\r\\n\\r\\n'))
+"""
+    )
+    async with await opener(kind)(replace(SPEC, network=Network.REGISTRIES)) as box:
+        answers = (await python(box, script)).splitlines()
+        assert "p@ss" not in (await box.run("env; cat /proc/*/environ")).output.decode()
+    assert answers[0].endswith("a greeting'") and answers[1] == "b'a greeting'"
+    assert answers[2:] == ["HTTP/1.1 403 Forbidden", "HTTP/1.1 200 OK"]
+    login = b"proxy-authorization: Basic bWU6cEBzcw==\r\n"
+    assert company[0].startswith(b"CONNECT %s:443 HTTP/1.1\r\n" % host.encode()) and login in company[0]
+    assert company[1] == b"\x16", "TLS goes on to the server"
+    assert company[2].startswith(b"GET http://npm.example:8080/x HTTP/1.1\r\n" + login)
+    assert len(company) == 3
+
+
 async def test_heads_without_end(cell: GuestSandbox, index: Index) -> None:
     script = RAW + (
         "print(status(b'GET http://a/ HTTP/1.1\\r\\n', b'X: ' + b'y' * 100000))\n"
