@@ -287,6 +287,7 @@ def outlive_signals(handler: "Any" = lambda number, frame: None) -> None:
                 signal.signal(number, handler)
             except (OSError, ValueError):  # KILL, STOP and the C library's own
                 pass
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # who started us may have blocked some, as catatonit does
 
 
 def signal_all(pids: "Any", number: int) -> None:
