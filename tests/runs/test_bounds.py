@@ -96,3 +96,19 @@ def test_a_run_waits_for_memory_and_says_so(tmp_path: Path) -> None:
     assert told.endswith("0 MiB are free, 1 sandbox is open")
     assert process.returncode == 0, err
     assert place.patch().endswith(FIX)
+
+
+def test_a_wait_for_memory_ends_with_the_runs_time(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.make_repo()
+    ledger = Ledger(tmp_path / f"patchwright-places-{os.getuid()}")
+    holder = ledger.join(1 << 50)
+    assert ledger.enter(holder, lambda _: True) is None
+    try:
+        with served(fixing_turns()) as model:
+            done = place.fix(model.url, "--timeout", "2", TMPDIR=str(tmp_path))
+    finally:
+        ledger.leave(holder)
+    assert done.code == 5, done.err + done.out[-3000:]
+    assert "waited for a sandbox" in done.of_type("run_ended")[0]["message"]
+    assert not done.of_type("turn_started") and not list(ledger.entries())
