@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 
+from swerex.exceptions import SwerexException  # type: ignore[import-not-found]
 from swerex.runtime.abstract import (  # type: ignore[import-not-found]
     AbstractRuntime,
     BashAction,
@@ -32,21 +33,29 @@ async def main() -> None:
     if where != "local":
         port, token = where.split(":")
         runtime = RemoteRuntime(host="http://127.0.0.1", port=int(port), auth_token=token, timeout=30.0)
-    found: dict[str, list[float]] = {"session": [], "execute": []}
-    await runtime.create_session(CreateBashSessionRequest(startup_timeout=20.0))  # a second is short on a busy machine
-    for number in range(WARM + times):
+    found: dict[str, list[float]] = {"session": [], "execute": [], "failed": []}
+    await open_session(runtime)
+    while len(found["session"]) < WARM + times:
         started = time.perf_counter()
-        said = await runtime.run_in_session(BashAction(command="true", timeout=10))
+        try:
+            await runtime.run_in_session(BashAction(command="true", timeout=10))
+        except SwerexException:  # it gives its shell 0.1 s for a prompt, which a busy machine doesn't always keep
+            found["failed"].append(time.perf_counter() - started)
+            if len(found["failed"]) > times:
+                raise
+            await runtime.close_session(CloseBashSessionRequest())
+            await open_session(runtime)
+            continue
         middle = time.perf_counter()
-        done = await runtime.execute(Command(command="true", shell=True, timeout=10))
-        ended = time.perf_counter()
-        if said.exit_code != 0 or done.exit_code != 0:
-            sys.exit(f"`true` failed: {said} {done}")
-        if number >= WARM:
-            found["session"].append((middle - started) * 1e3)
-            found["execute"].append((ended - middle) * 1e3)
+        await runtime.execute(Command(command="true", shell=True, timeout=10, check=True))
+        found["session"].append((middle - started) * 1e3)
+        found["execute"].append((time.perf_counter() - middle) * 1e3)
     await runtime.close_session(CloseBashSessionRequest())
-    print(json.dumps(found))
+    print(json.dumps({**found, "session": found["session"][WARM:], "execute": found["execute"][WARM:]}))
+
+
+async def open_session(runtime: AbstractRuntime) -> None:
+    await runtime.create_session(CreateBashSessionRequest(startup_timeout=20.0))  # a second is short on a busy machine
 
 
 if __name__ == "__main__":
