@@ -9,7 +9,7 @@ import asyncio
 import base64
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from sandbox.network_http import MAX_HEAD, Refused, Request
 from sandbox.network_settings import HOST_NAME
@@ -29,11 +29,7 @@ class HostProxy:
 def host_proxy(request: Request) -> HostProxy | None:
     """What `http_proxy`, `https_proxy` and `no_proxy` say for a request. Raises Refused for what we can't use."""
     url = getproxies_environment().get("https" if request.is_tunnel else "http")
-    if (
-        not url
-        or request.host in (HOST_NAME, "localhost")
-        or proxy_bypass_environment(f"{request.host}:{request.port}")
-    ):
+    if not url or request.host in (HOST_NAME, "localhost") or proxy_bypass(f"{request.host}:{request.port}"):
         return None
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme != "http" or not parts.hostname:
