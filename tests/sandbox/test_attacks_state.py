@@ -53,6 +53,18 @@ async def test_where_a_session_will_be_kept(box: GuestSandbox, plants: str, wher
     assert (await box.run("echo alive")).output == b"alive\n"
 
 
+@pytest.mark.parametrize("plants", PLANTS)
+async def test_what_a_session_leaves_for_the_guest_to_read(box: GuestSandbox, plants: str) -> None:
+    """Its own command plants it, behind whatever was cleared before and ahead of what the shell writes at its end."""
+    plant_it = f"for n in $(seq 1 40); do {PLANTS[plants]} {box.state_dir}/session/$n; done"
+    started = time.monotonic()
+    result = await box.run(f"echo mine >mine; mkdir sub; cd sub; {plant_it}; true", keep_session=True, timeout=20)
+    assert result.end == "exited"
+    assert (await box.run("pwd", keep_session=True, timeout=20)).end == "exited"
+    assert time.monotonic() - started < 10
+    assert (await box.run("echo alive")).output == b"alive\n"
+
+
 @pytest.mark.parametrize("target", ["/proc/self/fd", "/", "/dev", "gone"])
 async def test_the_folders_themselves(box: GuestSandbox, target: str) -> None:
     await box.run(f"cd {box.state_dir}; for f in outputs session; do rm -r $f; ln -s {target} $f; done")
