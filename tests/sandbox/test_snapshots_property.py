@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sandbox.machine import GuestSandbox
@@ -184,7 +184,14 @@ async def play(kind: str, steps: list[Any]) -> None:
 def test_states_are_what_they_were(kind: str, examples: int) -> None:
     opener(kind)  # skips here, not in an example
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    # not made smaller when it fails: each try takes a second
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        phases=[Phase.generate],
+    )
     @given(st.lists(STEPS, min_size=3, max_size=14))
     def check(steps: list[Any]) -> None:
         asyncio.run(play(kind, steps))
