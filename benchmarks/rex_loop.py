@@ -1,13 +1,13 @@
-"""How long SWE-ReX takes for `true`: run by its own Python, as `rex_loop.py local|PORT:TOKEN TIMES`; prints JSON.
+"""How long SWE-ReX takes for `true`: run by its own Python, as `rex_loop.py local|PORT:TOKEN`.
 
 `local` is its LocalRuntime: a shell in this process, without a container and without HTTP. Otherwise a server that
-runs already is asked. Each command is checked for its exit status, which is SWE-ReX's default. Left out: starting it.
+runs already is asked. Each line of stdin, `session` or `execute`, is one command; the answer is its milliseconds, or
+`failed`. Each is checked for its exit status, which is SWE-ReX's default in sessions. Left out: starting the server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
 import time
@@ -23,35 +23,33 @@ from swerex.runtime.abstract import (  # type: ignore[import-not-found]
 from swerex.runtime.local import LocalRuntime  # type: ignore[import-not-found]
 from swerex.runtime.remote import RemoteRuntime  # type: ignore[import-not-found]
 
-WARM = 3
-
 
 async def main() -> None:
-    where, times = sys.argv[1], int(sys.argv[2])
+    where = sys.argv[1]
     logging.disable(logging.CRITICAL)
     runtime: AbstractRuntime = LocalRuntime()
     if where != "local":
         port, token = where.split(":")
         runtime = RemoteRuntime(host="http://127.0.0.1", port=int(port), auth_token=token, timeout=30.0)
-    found: dict[str, list[float]] = {"session": [], "execute": [], "failed": []}
     await open_session(runtime)
-    while len(found["session"]) < WARM + times:
-        started = time.perf_counter()
-        try:
-            await runtime.run_in_session(BashAction(command="true", timeout=10))
-        except SwerexException:  # it gives its shell 0.1 s for a prompt, which a busy machine doesn't always keep
-            found["failed"].append(time.perf_counter() - started)
-            if len(found["failed"]) > times:
-                raise
-            await runtime.close_session(CloseBashSessionRequest())
-            await open_session(runtime)
-            continue
-        middle = time.perf_counter()
-        await runtime.execute(Command(command="true", shell=True, timeout=10, check=True))
-        found["session"].append((middle - started) * 1e3)
-        found["execute"].append((time.perf_counter() - middle) * 1e3)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(await once(runtime, line.strip()), flush=True)
     await runtime.close_session(CloseBashSessionRequest())
-    print(json.dumps({**found, "session": found["session"][WARM:], "execute": found["execute"][WARM:]}))
+
+
+async def once(runtime: AbstractRuntime, way: str) -> str:
+    started = time.perf_counter()
+    if way == "execute":
+        await runtime.execute(Command(command="true", shell=True, timeout=10, check=True))
+        return str((time.perf_counter() - started) * 1e3)
+    try:
+        await runtime.run_in_session(BashAction(command="true", timeout=10))
+    except SwerexException:  # it gives its shell 0.1 s for a prompt, which a busy machine doesn't always keep
+        await runtime.close_session(CloseBashSessionRequest())
+        await open_session(runtime)
+        return "failed"
+    return str((time.perf_counter() - started) * 1e3)
 
 
 async def open_session(runtime: AbstractRuntime) -> None:
