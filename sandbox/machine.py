@@ -31,7 +31,7 @@ from sandbox.policy import (
     Network,
     SandboxSpec,
 )
-from sandbox.snapshots import Copy, Frozen, Lasting, Shelf, filled, uncut
+from sandbox.snapshots import Copy, Frozen, Kept, Lasting, Shelf, filled, uncut
 
 if TYPE_CHECKING:
     from sandbox.lease import Lease
@@ -339,14 +339,26 @@ class GuestSandbox:
         async with self._changing:
             self._refuse_when_closed()
             kept = self._shelf.get(snapshot)
-            if isinstance(self._machine, Lasting):
-                fresh = await self._machine.successor(kept)
-            else:
-                assert isinstance(kept, Copy), "only a machine that lasts has other states"
-                fresh = await filled(await self._reopen(self.spec), kept)
-            await uncut(self._go_on_in(fresh))
+            if self._burying is not None:
+                await asyncio.shield(self._burying)
+            lease = self._lease
+            if lease is not None and self._channel.reason is not None:  # it was released when this one died
+                lease = await lease.another()
+            try:
+                fresh = await self._successor(kept)
+            except BaseException:  # what isn't there holds nothing
+                if lease is not None and lease is not self._lease:
+                    lease.release()
+                raise
+            await uncut(self._go_on_in(fresh, lease))
 
-    async def _go_on_in(self, fresh: GuestSandbox) -> None:
+    async def _successor(self, kept: Kept) -> GuestSandbox:
+        if isinstance(self._machine, Lasting):
+            return await self._machine.successor(kept)
+        assert isinstance(kept, Copy), "only a machine that lasts has other states"
+        return await filled(await self._reopen(self.spec), kept)
+
+    async def _go_on_in(self, fresh: GuestSandbox, lease: Lease | None) -> None:
         """End what is inside and let another inside be this sandbox from now on."""
         old, channel = self._machine, self._channel
         with self._held_back():
@@ -361,8 +373,11 @@ class GuestSandbox:
             self.facts, self.state_dir, self._digest = fresh.facts, fresh.state_dir, None
             if self._channel.reason is None:
                 self._channel.died = self._on_death
+            if lease is not None:
+                self.leased(lease)
         if self._closed:  # meanwhile
             await self._end("it was closed")
+            self._release()
 
     async def drop(self, snapshot: str) -> None:
         await self._shelf.drop(snapshot)
