@@ -277,9 +277,9 @@ def show(found: Found) -> None:
         failed = sum(asked.failed for asked in found.rex)
         print(f"\nSWE-ReX is version {rex_version()}; its server answered {found.rex_start:.1f} s after its container")
         print(
-            f"was created, copying its packages in included. {failed} commands in its sessions failed: it gives its shell"
+            f"was created, copying its packages in included. {failed} commands in its sessions failed, because it gives"
         )
-        print("a tenth of a second for a prompt. They were repeated, and are not counted.")
+        print("its shell a tenth of a second for a prompt. They were repeated, and are not counted.")
     if found.steps:
         rows = [[kind, *(spread(steps[step], 0) for step in STEPS)] for kind, steps in found.steps.items()]
         print("\n" + table(["ms", *STEPS], rows))
