@@ -185,4 +185,28 @@ CASES = (
     Case("Django: a bare heading stops both", "f ... ok\nERROR:\np ... ok", "stops", repo="django/django"),
     Case("Django: a heading", "ERROR: f (a.B)\nFAIL: p (a.B)", ("", "f", "", "p"), repo="django/django"),
     Case("no rows of tests: resolved", "PASSED x", ("", "", "", ""), fields={"FAIL_TO_PASS": [], "PASS_TO_PASS": []}),
+    Case("no test passing is no run", "0 passing", ("", "f", "", "p"), "invalid"),
+    Case(
+        "a cut id of skipped tests is kept in 5",
+        "PASSED f\nSKIPPED p[a b]",
+        ("f", "", "", ""),
+        ("f", "", "p[a", ""),
+        repo="astropy/astropy",
+        fields={"PASS_TO_PASS": ["p[a"]},
+    ),
+    Case(
+        "a cut id: of those that don't pass the first one in the log speaks",
+        "PASSED f\nSKIPPED p[a c]\nFAILED p[a b]",
+        ("f", "", "", "p[a"),
+        ("f", "", "p[a", ""),
+        repo="astropy/astropy",
+        fields={"PASS_TO_PASS": ["p[a"]},
+    ),
+    Case(
+        "Django: torn results inside of a torn one",
+        "f ... Testing against Django installed in a\n"
+        "p ... Testing against Django installed in b\nq ... Testing against Django installed in c silenced).\nok",
+        ("f", "", "", "p"),
+        repo="django/django",
+    ),
 )
