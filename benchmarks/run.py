@@ -12,8 +12,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("step_overhead.py", "growth.py", "tokenizer.py", "admission.py", "prefix_reuse.py", "sandbox.py")
-WITH_GOALS = ("step_overhead.py", "sandbox.py")
+BENCHMARKS = (
+    "step_overhead.py",
+    "growth.py",
+    "tokenizer.py",
+    "admission.py",
+    "prefix_reuse.py",
+    "sandbox.py",
+    "evals.py",
+)
+WITH_GOALS = ("step_overhead.py", "sandbox.py", "evals.py")
 
 
 def main() -> None:

@@ -55,6 +55,7 @@ case "$target ${2:-}" in
         scripts/llama-server.sh >/dev/null
         scripts/vllm-cpu.sh >/dev/null
         scripts/clients.sh >/dev/null
+        scripts/swebench.sh >/dev/null
         ;;
     *sglang) scripts/sglang-cpu.sh >/dev/null ;;
 esac

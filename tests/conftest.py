@@ -38,6 +38,7 @@ SERVERS = {
     "sglang": "scripts/sglang-cpu.sh",
     "llamacpp": "scripts/llama-server.sh",
     "vllm": "scripts/vllm-cpu.sh",
+    "evals": "scripts/swebench.sh",
 }
 CLIENTS = "scripts/clients.sh"  # also the router; their tests carry the mark `sglang` or `heavy`
 SERVER_SECONDS = 900  # a test that starts a real server, on a machine that is busy with others

@@ -1,4 +1,4 @@
-"""What users install: the five packages, light dependencies, and a command that starts quickly."""
+"""What users install: the packages, light dependencies, and a command that starts quickly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PACKAGES = {"agent", "cli", "runtime", "sandbox", "tools"}
+PACKAGES = {"agent", "cli", "evals", "runtime", "sandbox", "tools"}
 HEAVY = ("torch", "transformers", "fastapi", "litellm", "sglang", "swebench")
 
 
@@ -31,7 +31,7 @@ def test_a_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     source = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == source
     assert {"sandbox/guest.py", "runtime/catalog.toml"} <= set(names)
-    assert sum(name.endswith("py.typed") for name in names) == 5
+    assert sum(name.endswith("py.typed") for name in names) == len(PACKAGES)
 
 
 def test_the_wheel_runs_by_itself(wheel: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Evaluation runs: data sets, predictions, grading, reports. Stands above `agent`, beside `service`."""
