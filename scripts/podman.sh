@@ -7,7 +7,7 @@
 #   scripts/podman.sh status    `up` or `down`; exit code 0 or 3
 #   scripts/podman.sh wipe      stop it and remove its state
 #
-# It has its own socket, settings and state, and makes no network: containers have none unless they share the host's.
+# It has its own socket, settings and state. Who asks for a network gets Podman's own bridge, which stays after `wipe`.
 # PATCHWRIGHT_PODMAN names its folder; the default lies in memory, one for each user. PATCHWRIGHT_PODMAN_USER=NAME,
 # as root, makes it the service of that user, who is added where there is none: rootless, for tests.
 set -euo pipefail
