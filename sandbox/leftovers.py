@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sandbox import cgroups, scratch
 from sandbox.base import SandboxError, SandboxUnavailable
+from sandbox.walk import walk
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -76,7 +77,7 @@ class Sweeper:
 def folder_bytes(folder: Path) -> int:
     """What a folder takes on its disk; a file with several names counts once."""
     seen: dict[tuple[int, int], int] = {}
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in walk(folder):
         for name in (*folders, *files):
             try:
                 found = os.lstat(os.path.join(where, name))  # noqa: PTH118  (a loop over thousands)

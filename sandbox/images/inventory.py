@@ -22,6 +22,7 @@ from sandbox.images.engine import LABEL
 from sandbox.images.recipe import recipe
 from sandbox.images.setup_tree import cached_environments
 from sandbox.images.use import last_use, lock_file
+from sandbox.walk import walk
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -116,7 +117,7 @@ def _files(roots: list[Path], names: Counter[Part]) -> dict[Part, tuple[int, int
 def _walk(roots: list[Path]) -> Iterator[str]:
     for root in roots:
         yield str(root)
-        for where, folders, files in os.walk(root):
+        for where, folders, files in walk(root):
             for name in (*folders, *files):
                 yield f"{where}/{name}"
 

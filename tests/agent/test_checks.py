@@ -125,7 +125,7 @@ def test_failed_tests_come_from_the_summary_only() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[sandbox]\nnetwork = 'full'", "sandbox.network: Extra inputs are not permitted"),
+        ("[sandbox]\nruntime = 'runc'", "sandbox.runtime: Extra inputs are not permitted"),
         ("[test]\ntimeout = 100000", "test.timeout"),
         ("[sandbox]\nimage = 3", "sandbox.image"),
         ("nonsense", "not TOML"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -82,7 +83,7 @@ async def _liar(source: str, spec: SandboxSpec = SPEC) -> GuestSandbox:
     from sandbox.scratch import scratch_folder
 
     stream, channel = await spawn([sys.executable, "-c", source], {})
-    machine = LocalMachine(stream, scratch_folder("state"), None)
+    machine = LocalMachine(stream, spec, Path("/"), scratch_folder("state"), None)
     box = GuestSandbox(machine, channel, spec, workdir="/", state_dir="/", reopen=open_local)
     await box.start({})
     return box

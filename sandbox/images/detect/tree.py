@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tomllib
 from collections.abc import Iterable
@@ -11,6 +10,8 @@ from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from sandbox.walk import walk
 
 MAX_FILES = 200_000
 MAX_BYTES = 4 << 20  # of one file; a manifest is never larger
@@ -28,7 +29,7 @@ class Tree:
     def names(self) -> tuple[str, ...]:
         """All files, sorted."""
         found: list[str] = []
-        for folder, folders, files in os.walk(self.root):
+        for folder, folders, files in walk(self.root):
             folders[:] = sorted(name for name in folders if name in _HIDDEN or not (name in _SKIPPED or name[0] == "."))
             below = Path(folder).relative_to(self.root)
             found += ((below / name).as_posix() for name in files)
