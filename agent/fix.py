@@ -220,7 +220,7 @@ class _Run:
             line = hosts.room(host, self.request.model, self.log, self._progress, self.request.limits)
             try:
                 async with line as room:
-                    sandbox = await place.open()
+                    sandbox = await self._opened(place)
                     try:
                         ended, tree = await self._run_loop(host, place, sandbox, room)
                     finally:
@@ -232,6 +232,18 @@ class _Run:
             await host.model.close()
         self.log.append(EventType.LOOP_ENDED, end=ended.end, message=str(ended), tree=tree)
         return ended.end, str(ended), tree
+
+    async def _opened(self, place: machine.Machine) -> Sandbox:
+        """The run's sandbox, waited for as long as the run may take. Raises LoopEnded, SandboxError."""
+        try:
+            async with asyncio.timeout(self.request.limits.seconds - hosts.seconds_spent(self.log)):
+                return await place.open()
+        except TimeoutError:
+            raise LoopEnded(
+                End.TIME,
+                "the time limit came while the run waited for a sandbox: the machine's memory is held by others; "
+                "--timeout allows more time",
+            ) from None
 
     def _finished_loop(self) -> tuple[End, str, str] | None:
         """The loop's end if nothing was resumed after it that should run it again."""

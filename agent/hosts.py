@@ -99,7 +99,7 @@ async def room(
     async with AsyncExitStack() as stack:
         entering = admission.enter(needed, on_wait=lambda waiting: on_wait(str(waiting)))
         try:
-            async with asyncio.timeout(limits.seconds - _seconds_spent(log)):
+            async with asyncio.timeout(limits.seconds - seconds_spent(log)):
                 place = await stack.enter_async_context(entering)
         except TimeoutError:
             raise LoopEnded(
@@ -110,7 +110,7 @@ async def room(
         yield place
 
 
-def _seconds_spent(log: EventLog) -> float:
+def seconds_spent(log: EventLog) -> float:
     """By the parts of the run before this one."""
     told = (event.data.get("spent") for event in reversed(log.events))
     return next((float(spent) for spent in told if isinstance(spent, int | float)), 0.0)

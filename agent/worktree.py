@@ -10,13 +10,14 @@ Left out: ignored files. They are not part of a patch, and a restored work tree 
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
 from agent import checkout
 from agent.checkout import Base
 from agent.git import GitError
-from sandbox.base import Sandbox, SandboxError
+from sandbox.base import FileProblem, Sandbox, SandboxError
 from sandbox.guest_python import OURS
 
 MAX_PACK = 256 * 1024 * 1024  # bytes of changed content that one checkpoint may hold
@@ -75,22 +76,48 @@ class Worktree:
     async def fill(self) -> None:
         """Put the base commit's checkout into the empty work folder."""
         await self._sandbox.unpack(await checkout.git_folder_tar(self._bare))
+        await self._run(
+            "command -v git >/dev/null || { echo 'the image has no git, and ours is not there: add it'; exit 127; }\n"
+            f"{_NO_CONFIG} git -c core.hooksPath=/dev/null checkout --quiet --force main --",
+            "the checkout",
+        )
+        await self._set_up()
+        self._fingerprint = await self._sandbox.fingerprint()
+        self.tree = self._base.tree
+
+    async def _set_up(self) -> None:
+        """Our repository in the state folder, and git's identity: what a new sandbox has beside its work folder."""
         state = shlex.quote(self._sandbox.state_dir)
         work = shlex.quote(self._sandbox.workdir)
         names = "--object-format=sha256" if len(self._base.tree) == _SHA256_DIGITS else ""
         await self._run(
-            "command -v git >/dev/null || { echo 'the image has no git, and ours is not there: add it'; exit 127; }\n"
-            f"{_NO_CONFIG} git -c core.hooksPath=/dev/null checkout --quiet --force main -- || exit\n"
             f"{_NO_CONFIG} git init --quiet --bare --template= {names} {state}/git || exit\n"
             f"mkdir -p {state}/git/objects/info && echo {work}/.git/objects > {state}/git/objects/info/alternates\n"
             f"cp .git/shallow {state}/git/shallow 2>/dev/null\n"
             f"{self._git} read-tree {self._base.tree} && {self._git} update-index -q --refresh; true",
-            "the checkout",
+            "setting up our repository",
         )
         if self._sandbox.kind != "none":  # there it would be the user's own home
             await self._run(_IDENTITY, "setting git's identity")
-        self._fingerprint = await self._sandbox.fingerprint()
-        self.tree = self._base.tree
+
+    async def fork(self, sandbox: Sandbox) -> Worktree:
+        """This work tree in a fork of its sandbox, made since the last checkpoint: the files are there already.
+
+        The fork's state folder is empty, so our repository is set up anew. Raises WorktreeProblem.
+        """
+        other = Worktree(sandbox, self._bare, self._base)
+        await other._set_up()
+        exclude = "git/info/exclude"  # what the image keeps out of patches
+        with contextlib.suppress(FileProblem):
+            known = await self._sandbox.read(f"{self._sandbox.state_dir}/{exclude}")
+            await sandbox.write(f"{sandbox.state_dir}/{exclude}", known)
+        if self.tree != self._base.tree:
+            await other._take(self.tree)
+            await other._run(
+                f"{other._git} read-tree {self.tree} && {other._git} update-index -q --refresh; true", "reading a tree"
+            )
+        other._fingerprint, other.tree = await sandbox.fingerprint(), self.tree
+        return other
 
     async def apply(self, patch: str) -> bool:
         """Apply a patch as anybody would who gets it; False when it doesn't fit. Call after `fill`.
@@ -155,14 +182,16 @@ class Worktree:
     async def restore(self, tree: str) -> None:
         """Make the work tree as in a kept tree object. Call after `fill`."""
         if tree != self._base.tree:
-            pack = f"{self._sandbox.state_dir}/restore.pack"
-            await self._sandbox.write(pack, await checkout.export_pack(self._bare, tree, self._base.tree))
-            await self._run(
-                f"{self._git} unpack-objects -q < {shlex.quote(pack)} && {self._git} read-tree --reset -u {tree}",
-                "restoring the work tree",
-            )
+            await self._take(tree)
+            await self._run(f"{self._git} read-tree --reset -u {tree}", "restoring the work tree")
         self._fingerprint = await self._sandbox.fingerprint()
         self.tree = tree
+
+    async def _take(self, tree: str) -> None:
+        """Bring a kept tree's objects into our repository."""
+        pack = f"{self._sandbox.state_dir}/restore.pack"
+        await self._sandbox.write(pack, await checkout.export_pack(self._bare, tree, self._base.tree))
+        await self._run(f"{self._git} unpack-objects -q < {shlex.quote(pack)}", "bringing git objects")
 
     async def move(self, sandbox: Sandbox, tree: str) -> None:
         """Go on in another sandbox, with an empty work folder, from a kept tree."""

@@ -9,7 +9,6 @@ machine's network, because the server wants a TCP port. Left out: the asking (`r
 from __future__ import annotations
 
 import io
-import json
 import secrets
 import socket
 import subprocess
@@ -77,14 +76,36 @@ def rex_server(client: DockerClient, image: str, python: Path) -> Iterator[tuple
         container.remove(force=True)
 
 
-def ask(python: Path, where: str, times: int) -> dict[str, list[float]]:
-    """Milliseconds of `true`, one by one: in a session, and as a command without one."""
-    loop = [str(python), str(Path(__file__).with_name("rex_loop.py")), where, str(times)]
-    done = subprocess.run(loop, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchmarkError(f"SWE-ReX could not be asked: {done.stderr[-2000:]}")
-    found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+class Asked:
+    """SWE-ReX's own Python, which asks it for one command after another."""
+
+    def __init__(self, python: Path, where: str) -> None:
+        command = [str(python), str(Path(__file__).with_name("rex_loop.py")), where]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.failed = 0  # commands that it gave up on
+        if self._line() != "ready":
+            raise BenchmarkError("SWE-ReX could not be asked.")
+
+    def once(self, way: str) -> float:
+        """Milliseconds of `true`: `session` or `execute`. One that failed is repeated."""
+        assert self._process.stdin is not None
+        for _ in range(20):
+            self._process.stdin.write(f"{way}\n")
+            self._process.stdin.flush()
+            answer = self._line()
+            if answer != "failed":
+                return float(answer)
+            self.failed += 1
+        raise BenchmarkError("SWE-ReX failed at `true` twenty times in a row.")
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
 
 
 def _free_port() -> int:

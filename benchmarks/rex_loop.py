@@ -1,17 +1,18 @@
-"""How long SWE-ReX takes for `true`: run by its own Python, as `rex_loop.py local|PORT:TOKEN TIMES`; prints JSON.
+"""How long SWE-ReX takes for `true`: run by its own Python, as `rex_loop.py local|PORT:TOKEN`.
 
 `local` is its LocalRuntime: a shell in this process, without a container and without HTTP. Otherwise a server that
-runs already is asked. Each command is checked for its exit status, which is SWE-ReX's default. Left out: starting it.
+runs already is asked. Each line of stdin, `session` or `execute`, is one command; the answer is its milliseconds, or
+`failed`. Each is checked for its exit status, which is SWE-ReX's default in sessions. Left out: starting the server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
 import time
 
+from swerex.exceptions import SwerexException  # type: ignore[import-not-found]
 from swerex.runtime.abstract import (  # type: ignore[import-not-found]
     AbstractRuntime,
     BashAction,
@@ -22,31 +23,37 @@ from swerex.runtime.abstract import (  # type: ignore[import-not-found]
 from swerex.runtime.local import LocalRuntime  # type: ignore[import-not-found]
 from swerex.runtime.remote import RemoteRuntime  # type: ignore[import-not-found]
 
-WARM = 3
-
 
 async def main() -> None:
-    where, times = sys.argv[1], int(sys.argv[2])
+    where = sys.argv[1]
     logging.disable(logging.CRITICAL)
     runtime: AbstractRuntime = LocalRuntime()
     if where != "local":
         port, token = where.split(":")
         runtime = RemoteRuntime(host="http://127.0.0.1", port=int(port), auth_token=token, timeout=30.0)
-    found: dict[str, list[float]] = {"session": [], "execute": []}
-    await runtime.create_session(CreateBashSessionRequest())
-    for number in range(WARM + times):
-        started = time.perf_counter()
-        said = await runtime.run_in_session(BashAction(command="true", timeout=10))
-        middle = time.perf_counter()
-        done = await runtime.execute(Command(command="true", shell=True, timeout=10))
-        ended = time.perf_counter()
-        if said.exit_code != 0 or done.exit_code != 0:
-            sys.exit(f"`true` failed: {said} {done}")
-        if number >= WARM:
-            found["session"].append((middle - started) * 1e3)
-            found["execute"].append((ended - middle) * 1e3)
+    await open_session(runtime)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(await once(runtime, line.strip()), flush=True)
     await runtime.close_session(CloseBashSessionRequest())
-    print(json.dumps(found))
+
+
+async def once(runtime: AbstractRuntime, way: str) -> str:
+    started = time.perf_counter()
+    if way == "execute":
+        await runtime.execute(Command(command="true", shell=True, timeout=10, check=True))
+        return str((time.perf_counter() - started) * 1e3)
+    try:
+        await runtime.run_in_session(BashAction(command="true", timeout=10))
+    except SwerexException:  # it gives its shell 0.1 s for a prompt, which a busy machine doesn't always keep
+        await runtime.close_session(CloseBashSessionRequest())
+        await open_session(runtime)
+        return "failed"
+    return str((time.perf_counter() - started) * 1e3)
+
+
+async def open_session(runtime: AbstractRuntime) -> None:
+    await runtime.create_session(CreateBashSessionRequest(startup_timeout=20.0))  # a second is short on a busy machine
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from measuring import BenchmarkError, machine, median, spread, table
-from rex import ask, labels, rex_python, rex_server, rex_version
+from rex import Asked, labels, rex_python, rex_server, rex_version
 from sandbox_memory import Memory, weighed
 
 from sandbox.machine import GuestSandbox
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 MOST_MS, LEAST_RATIO, AT_ONCE = 5.0, 10.0, 32
-COMMANDS = 30  # of each kind in a round
+COMMANDS, WARM = 15, 2  # of each kind in a round; the first ones aren't counted
 FILES, FILE_BYTES = 500, 20_000  # in a work folder that is kept and forked
 SPEC = SandboxSpec(labels={"run": "benchmark"})
 EXEC, REX, REX_LOCAL = "exec_run of docker-py", "SWE-ReX, session", "SWE-ReX, session, no container"
@@ -38,6 +38,7 @@ OTHERS = (EXEC, REX, REX_LOCAL)  # what the goal is about
 STEPS = ("create", "fill", "snapshot", "fork", "restore", "close")
 
 Opener = Callable[[SandboxSpec], Awaitable[GuestSandbox]]
+Once = Callable[[], Awaitable[float]]  # one command; milliseconds
 Rounds = dict[str, list[float]]  # milliseconds, a median for each round
 
 
@@ -61,15 +62,16 @@ class Found:
     idle: dict[str, Memory] = field(default_factory=dict)
     crowds: dict[str, Crowd] = field(default_factory=dict)
     rex_start: float | None = None
+    rex: list[Asked] = field(default_factory=list)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions; medians are shown")
+    parser.add_argument("--rounds", type=int, default=12, help="repetitions; medians are shown")
     parser.add_argument("--check", action="store_true", help="only what the goals need, and fewer rounds")
     parser.add_argument("--no-peer", action="store_true", help="without SWE-ReX")
     options = parser.parse_args()
-    rounds = min(options.rounds, 3) if options.check else options.rounds
+    rounds = min(options.rounds, 6) if options.check else options.rounds
     kinds, before, found = openers(), machine(), Found()
     if not kinds:
         raise BenchmarkError("Neither Docker nor bubblewrap works here; `agent sandbox check` says why.")
@@ -98,15 +100,15 @@ def openers() -> dict[str, Opener]:
 async def measure(kinds: dict[str, Opener], found: Found, rounds: int, *, peer: bool, whole: bool) -> None:
     for opener in kinds.values():
         await (await opener(SPEC)).close()  # makes what a first use makes
-    with ExitStack() as stack:
-        theirs = Others(stack, found, peer=peer) if "docker" in kinds else None
+    async with AsyncExitStack() as stack:
+        contenders = await ours(stack, kinds)
+        if "docker" in kinds:
+            contenders |= others(stack, found, peer=peer)
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
-            for kind, opener in kinds.items():
-                await run_commands(found.commands, kind, opener)
-            if theirs is not None:
-                await theirs.run()
-    for number in range(rounds if whole else 0):
+            order = list(contenders.items())
+            await run_commands(found.commands, order[number % len(order) :] + order[: number % len(order)])
+    for number in range(min(rounds, 5) if whole else 0):
         print(f"steps, round {number + 1}", file=sys.stderr)
         for kind, opener in kinds.items():
             await run_steps(found.steps.setdefault(kind, {}), opener)
@@ -122,58 +124,59 @@ async def measure(kinds: dict[str, Opener], found: Found, rounds: int, *, peer: 
 # -- a trivial command
 
 
-async def run_commands(rounds: Rounds, kind: str, opener: Opener) -> None:
-    sandbox = await opener(SPEC)
-    try:
-        for name, keep in ((f"ours, {kind}", True), (f"ours, {kind}, without a session", False)):
-            times = []
-            for number in range(COMMANDS + 3):
-                started = time.perf_counter()
-                result = await sandbox.run("true", keep_session=keep)
-                if result.exit_code:
-                    raise BenchmarkError(f"`true` ended with status {result.exit_code} in {kind}")
-                if number >= 3:
-                    times.append((time.perf_counter() - started) * 1e3)
-            rounds.setdefault(name, []).append(median(times))
-    finally:
-        await sandbox.close()
+async def run_commands(rounds: Rounds, contenders: Sequence[tuple[str, Once]]) -> None:
+    """Some of each, one kind after the other; all are open, so that nobody's start or end falls into another's time."""
+    for name, once in contenders:
+        times = [await once() for _ in range(WARM + COMMANDS)]
+        rounds.setdefault(name, []).append(median(times[WARM:]))
 
 
-class Others:
+async def ours(stack: AsyncExitStack, kinds: dict[str, Opener]) -> dict[str, Once]:
+    """Each kind as the `bash` tool uses it, with a session, and without."""
+
+    async def once(sandbox: GuestSandbox, keep: bool) -> float:
+        started = time.perf_counter()
+        result = await sandbox.run("true", keep_session=keep)
+        if result.exit_code:
+            raise BenchmarkError(f"`true` ended with status {result.exit_code} in {sandbox.kind}")
+        return (time.perf_counter() - started) * 1e3
+
+    found: dict[str, Once] = {}
+    for kind, opener in kinds.items():
+        sandbox = await stack.enter_async_context(await opener(SPEC))
+        found[f"ours, {kind}"] = partial(once, sandbox, True)
+        found[f"ours, {kind}, without a session"] = partial(once, sandbox, False)
+    return found
+
+
+def others(stack: AsyncExitStack, found: Found, *, peer: bool) -> dict[str, Once]:
     """docker-py's `exec_run` in a container of our image, and SWE-ReX in another one and without one."""
+    from sandbox.docker_engine import connect
 
-    def __init__(self, stack: ExitStack, found: Found, *, peer: bool) -> None:
-        from sandbox.docker_engine import connect
+    client = connect()
+    stack.callback(client.close)
+    container = stack.enter_context(sleeping(client))
+    contenders: dict[str, Once] = {EXEC: partial(asyncio.to_thread, exec_run, container)}
+    if not peer:
+        return contenders
+    python = rex_python()
+    port, token, found.rex_start = stack.enter_context(rex_server(client, BASE_IMAGE, python))
+    for name, where in ((REX, f"{port}:{token}"), (REX_LOCAL, "local")):
+        asked = Asked(python, where)
+        stack.callback(asked.close)
+        found.rex.append(asked)
+        contenders[name] = partial(asyncio.to_thread, asked.once, "session")
+        if name == REX:
+            contenders[REX_EXECUTE] = partial(asyncio.to_thread, asked.once, "execute")
+    return contenders
 
-        self.commands = found.commands
-        client = connect()
-        stack.callback(client.close)
-        self.container = stack.enter_context(sleeping(client))
-        self.python: Path | None = rex_python() if peer else None
-        self.places: dict[str, str] = {}
-        if self.python is not None:
-            port, token, found.rex_start = stack.enter_context(rex_server(client, BASE_IMAGE, self.python))
-            self.places = {REX: f"{port}:{token}", REX_LOCAL: "local"}
 
-    async def run(self) -> None:
-        self.commands.setdefault(EXEC, []).append(await asyncio.to_thread(self._exec_run))
-        for name, where in self.places.items():
-            assert self.python is not None
-            times = await asyncio.to_thread(ask, self.python, where, COMMANDS)
-            self.commands.setdefault(name, []).append(median(times["session"]))
-            if name == REX:
-                self.commands.setdefault(REX_EXECUTE, []).append(median(times["execute"]))
-
-    def _exec_run(self) -> float:
-        times = []
-        for number in range(COMMANDS + 3):
-            started = time.perf_counter()
-            code, _ = self.container.exec_run(["bash", "-c", "true"])
-            if code:
-                raise BenchmarkError(f"`true` ended with status {code} in exec_run")
-            if number >= 3:
-                times.append((time.perf_counter() - started) * 1e3)
-        return median(times)
+def exec_run(container: Container) -> float:
+    started = time.perf_counter()
+    code, _ = container.exec_run(["bash", "-c", "true"])
+    if code:
+        raise BenchmarkError(f"`true` ended with status {code} in exec_run")
+    return (time.perf_counter() - started) * 1e3
 
 
 @contextmanager
@@ -271,8 +274,12 @@ def show(found: Found) -> None:
     ]
     print(table(head, rows))
     if found.rex_start is not None:
+        failed = sum(asked.failed for asked in found.rex)
         print(f"\nSWE-ReX is version {rex_version()}; its server answered {found.rex_start:.1f} s after its container")
-        print("was created, copying its packages in included.")
+        print(
+            f"was created, copying its packages in included. {failed} commands in its sessions failed, because it gives"
+        )
+        print("its shell a tenth of a second for a prompt. They were repeated, and are not counted.")
     if found.steps:
         rows = [[kind, *(spread(steps[step], 0) for step in STEPS)] for kind, steps in found.steps.items()]
         print("\n" + table(["ms", *STEPS], rows))

@@ -31,7 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "build": ("cli.sandbox", "build", "Make the base image, or the environment that a repository's tests need."),
     "list": ("cli.sandbox", "list_images", "List the images that were made: in the cache and in the engines."),
     "check": ("cli.sandbox_check", "check", "Measure in a real sandbox whether the hardening holds."),
-    "prune": ("cli.sandbox", "prune", "Remove what killed runs left behind."),
+    "prune": ("cli.sandbox_prune", "prune", "Remove what killed runs left behind, and images over the disk budget."),
     "save": ("cli.sandbox_archive", "save", "Write images to one file, for a machine without a network."),
     "load": ("cli.sandbox_archive", "load", "Take the images of a file that `save` wrote."),
 }
@@ -86,6 +86,7 @@ def _build_base(
     kind: str | None, packages: tuple[str, ...], suite: str | None, source: Path | None, force: bool, as_json: bool
 ) -> None:
     from sandbox.images import base_tar, import_tar, recipe
+    from sandbox.images.budget import make_room
 
     began = time.monotonic()
     of = recipe(suite, packages)
@@ -94,6 +95,8 @@ def _build_base(
     )
     made: dict[str, Any] = {"digest": of.digest, "suite": of.suite, "tar": str(tar)}
     made |= _make(kind, of, force or source is not None)
+    for line in make_room():
+        click.echo(line, err=True)
     made["seconds"] = round(time.monotonic() - began, 1)
     if as_json:
         click.echo(json.dumps(made, indent=1))
@@ -162,40 +165,6 @@ def list_images(as_json: bool) -> None:
         click.echo(f"{kind}  {image['kind']} {', '.join(image['tags']) or '(no tag)'}  {image['bytes'] >> 20} MiB")
     if not cached and not any(made.values()) and not environments:
         click.echo("no images yet; `agent sandbox build` makes the base image")
-
-
-@click.command()
-@click.option("--images", is_flag=True, help="Also remove images that can be made again, but for the newest base.")
-@as_json_option
-def prune(images: bool, as_json: bool) -> None:
-    """Remove what killed runs left behind."""
-    from sandbox.choose import prune as prune_leftovers
-
-    with errors(as_json):
-        removed = dict(prune_leftovers())
-        if images:
-            removed["images"] = _prune_images()
-    if as_json:
-        click.echo(json.dumps(removed))
-        return
-    for what, count in removed.items():
-        click.echo(f"{what}: {count} removed")
-
-
-def _prune_images() -> int:
-    from sandbox.images import recipe
-    from sandbox.images.base_image import cached_bases, remove_base
-    from sandbox.images.engine import engines, remove_own_images
-    from sandbox.images.setup_tree import cached_environments, remove_environment
-
-    keep = recipe().digest
-    environments = cached_environments()
-    for folder in environments:
-        remove_environment(folder)
-    old = [base for base in cached_bases() if base.digest != keep]
-    for base in old:
-        remove_base(base)
-    return len(old) + len(environments) + sum(remove_own_images(client, keep) for _, client in engines())
 
 
 def _engine_images() -> dict[str, list[dict[str, Any]]]:

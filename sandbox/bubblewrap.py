@@ -3,7 +3,7 @@
 Started by root, it first becomes a user that nothing on the host belongs to, so that no file of the host is
 writable and per-user limits hold. The work folder is made of layers in memory where they can be mounted, so that a
 snapshot costs no more than what was changed and a fork shares what it begins with; else it is a memory file system
-and snapshots are tars. Left out: the command line (`sandbox.bubblewrap_command`), the layers
+and snapshots are copies. Left out: the command line (`sandbox.bubblewrap_command`), the layers
 (`sandbox.bubblewrap_layers`), and where base trees come from (`sandbox.images`).
 """
 
@@ -25,7 +25,7 @@ from sandbox.channel import Message
 from sandbox.machine import GuestSandbox
 from sandbox.pipes import ProcessStream, spawn
 from sandbox.policy import BASE_IMAGE, HOST_IMAGE, STATE_DIR, SandboxSpec
-from sandbox.snapshots import Frozen, Kept, Tar, filled, uncut
+from sandbox.snapshots import Copy, Frozen, Kept, filled, uncut
 
 _needs_ours: set[Path] = set()  # trees that were seen to have no Python that can run the guest, or no git
 
@@ -77,7 +77,7 @@ class BubblewrapMachine:
 
     async def successor(self, kept: Kept) -> GuestSandbox:
         store = self.work.store if self.work is not None else None
-        if isinstance(kept, Tar):
+        if isinstance(kept, Copy):
             return await filled(await _open(self.spec, store=store), kept)
         assert isinstance(kept, FrozenLayers)
         return await _open(self.spec, lower=kept.stack, store=store)
@@ -201,9 +201,7 @@ def _brought(tree: Path | None) -> Path | None:
 
 def _can_bring(tree: Path | None) -> bool:
     """Note that a tree needs our interpreter, where that can be had."""
-    try:
-        guest_python.bundle()
-    except ImageProblem:
+    if not guest_python.obtainable():
         return False
     _needs_ours.add(tree or Path("/"))
     return True

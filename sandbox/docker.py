@@ -18,11 +18,10 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sandbox import guest_python, podman, seccomp
+from sandbox import docker_runtime, guest_python, podman, seccomp
 from sandbox.base import ImageProblem, SandboxDied, SandboxError, SandboxUnavailable
 from sandbox.channel import GUEST_ARGV
 from sandbox.docker_engine import Engine, connect, find_image, known, look, remove
-from sandbox.docker_runtime import check_runtime
 from sandbox.docker_settings import container_settings, full_network
 from sandbox.docker_stream import DockerStream
 from sandbox.guest_python import BROUGHT_ARGV, BROUGHT_DIR
@@ -204,7 +203,7 @@ def _create(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[Doc
     client = connect(kind)
     try:
         engine = look(client) if spec.runtime else known(client, kind)  # a runtime must be there now
-        check_runtime(engine, spec.runtime)
+        docker_runtime.check_runtime(engine, spec.runtime)
         image = find_image(client, spec.image or BASE_IMAGE)
         settings, variables = _settings(engine, spec), None
         if spec.network is Network.FULL:
@@ -219,7 +218,8 @@ def _create(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[Doc
     except SandboxError:
         client.close()
         raise
-    machine = DockerMachine(client, container, kind, engine.bounds, image, variables)
+    bounds = engine.bounds and not docker_runtime.has_own_kernel(spec.runtime)
+    machine = DockerMachine(client, container, kind, bounds, image, variables)
     try:
         return machine, _attach(client, container)
     except (DockerException, RequestException, SandboxUnavailable):
@@ -228,7 +228,7 @@ def _create(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[Doc
 
 
 def _settings(engine: Engine, spec: SandboxSpec) -> dict[str, Any]:
-    settings = container_settings(spec, min(spec.limits.cpus, engine.cpus))
+    settings = docker_runtime.settings(container_settings(spec, min(spec.limits.cpus, engine.cpus)), spec.runtime)
     if engine.name == "Podman":
         return podman.settings(settings, rootless=engine.rootless, bounds=engine.bounds)
     return settings
@@ -261,10 +261,9 @@ def _can_bring(machine: DockerMachine) -> bool:
     from sandbox.guest_python_volume import mounted
 
     try:
-        mounted(machine.client, guest_python.bundle())
+        return guest_python.obtainable() and bool(mounted(machine.client, guest_python.bundle()))
     except (DockerException, RequestException, ImageProblem):
         return False
-    return True
 
 
 def _container(client: DockerClient, image: str, argv: Sequence[str], settings: dict[str, Any]) -> Container:

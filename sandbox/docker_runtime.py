@@ -1,13 +1,18 @@
-"""Another OCI runtime than the engine's own (gVisor's `runsc`, Kata): whether this engine has it, and how it gets it.
+"""Another OCI runtime than the engine's own (gVisor's `runsc`, Kata): whether this engine has it, what it needs.
 
 Left out: what holds under such a runtime (docs/sandboxes.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sandbox.base import SandboxUnavailable
 from sandbox.docker_engine import Engine
 
+_HOSTS_KERNEL = {"runc", "crun", "youki", "io.containerd.runc.v2"}
+_OWN_PROCESSES = 512  # threads of such a runtime itself; gVisor takes a process of the host for each inside, and more
 _INSTALL = {
     "runsc": "gVisor's `runsc` (Debian: `apt-get install runsc`)",
     "kata": "Kata Containers (a release's archive, https://katacontainers.io)",
@@ -33,6 +38,18 @@ def check_runtime(engine: Engine, wanted: str | None) -> None:
         f'(`"runtimes": {{"{wanted}": {{"path": "/usr/bin/{wanted}"}}}}` in /etc/docker/daemon.json) and start the '
         'engine again; docs/sandboxes.md, "Stronger runtimes", has what to know.'
     )
+
+
+def has_own_kernel(runtime: str | None) -> bool:
+    """Whether what runs inside sees another kernel than the host's: the engine's limits then hold around that."""
+    return runtime is not None and runtime not in _HOSTS_KERNEL
+
+
+def settings(docker: Mapping[str, Any], runtime: str | None) -> dict[str, Any]:
+    """A container's settings for this runtime: room for what the runtime itself starts; the guest counts inside."""
+    if not has_own_kernel(runtime):
+        return dict(docker)
+    return {**docker, "pids_limit": 2 * docker["pids_limit"] + _OWN_PROCESSES}
 
 
 def _program(wanted: str) -> str:

@@ -9,6 +9,7 @@ is set for it, so commands inherit none, and it runs over glibc, musl or an empt
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 BROUGHT_DIR = "/run/patchwright-guest"  # where a sandbox shows the folder
 FORMAT = 2  # raise it when the same base image would give another folder
 _DIGEST = "digest"
+_failed_until = [0.0]  # seconds of the monotonic clock
 _START = (f"{BROUGHT_DIR}/{LOADER}", "--inhibit-cache", "--library-path", f"{BROUGHT_DIR}/{LIBRARIES}")
 BROUGHT_ARGV = (*_START, f"{BROUGHT_DIR}/{PYTHON}", *GUEST_ARGV[1:])
 OURS = f"{BROUGHT_DIR}/commands"  # for the end of the PATH of our own scripts, never of the model's: git, python3
@@ -80,6 +82,18 @@ def _open_for_all(made: Path) -> None:
     (made / _DIGEST).chmod(0o644)
     for folder in (made, *(path for path in made.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
+
+
+def obtainable() -> bool:
+    """Whether `bundle` gives one. A failure, which may have taken long, counts for this process's next ten minutes."""
+    if time.monotonic() < _failed_until[0]:
+        return False
+    try:
+        bundle()
+    except ImageProblem:
+        _failed_until[0] = time.monotonic() + 600.0
+        return False
+    return True
 
 
 def _add_commands(made: Path) -> None:

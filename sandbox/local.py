@@ -22,7 +22,7 @@ from sandbox.owner import owner
 from sandbox.pipes import ProcessStream, spawn
 from sandbox.policy import QUIET_ENV, SandboxSpec
 from sandbox.scratch import remove_folder, scratch_folder
-from sandbox.snapshots import Frozen, Kept, Tar, filled
+from sandbox.snapshots import Copy, Frozen, Kept, filled
 
 WARNING = (
     "No isolation: commands run as you, on this machine, and can read and change everything that you can. "
@@ -62,7 +62,7 @@ class LocalMachine:
         return None
 
     async def successor(self, kept: Kept) -> GuestSandbox:
-        assert isinstance(kept, Tar), "nothing is ever frozen here"
+        assert isinstance(kept, Copy), "nothing is ever frozen here"
         try:
             aside = Path(tempfile.mkdtemp(prefix=f"patchwright-work-{owner()}-", dir=self.workdir.parent))
         except OSError as error:

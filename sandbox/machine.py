@@ -31,7 +31,7 @@ from sandbox.policy import (
     Network,
     SandboxSpec,
 )
-from sandbox.snapshots import Frozen, Lasting, Shelf, Tar, filled, uncut
+from sandbox.snapshots import Copy, Frozen, Kept, Lasting, Shelf, filled, uncut
 
 if TYPE_CHECKING:
     from sandbox.lease import Lease
@@ -274,9 +274,16 @@ class GuestSandbox:
             return [info(entry) for entry in answer["entries"]]
 
     async def unpack(self, tar: bytes, path: str | None = None) -> None:
+        await self._give("unpack", tar, path)
+
+    async def fill(self, copy: bytes, path: str | None = None) -> None:
+        """Make an empty folder as it was when `snapshot` wrote this."""
+        await self._give("fill", copy, path)
+
+    async def _give(self, operation: str, data: bytes, path: str | None) -> None:
         target = self.workdir if path is None else path
-        message = {"op": "unpack", "path": target, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
-        answer, _ = await self._call(message, tar, within=UNPACK_TIMEOUT + self.spec.answer_grace)
+        message = {"op": operation, "path": target, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
+        answer, _ = await self._call(message, data, within=UNPACK_TIMEOUT + self.spec.answer_grace)
         raise_child_problem(answer, target)
 
     async def fingerprint(self) -> str:
@@ -291,7 +298,7 @@ class GuestSandbox:
     async def snapshot(self) -> str:
         async with self._changing:
             self._refuse_when_closed()
-            return self._shelf.add(await self._frozen() or await self._packed())
+            return self._shelf.add(await self._frozen() or await self._copied())
 
     async def _frozen(self) -> Frozen | None:
         """The state without a copy, where the machine can do that and nothing is under way that would notice."""
@@ -300,12 +307,12 @@ class GuestSandbox:
         with self._held_back():
             return await self._machine.freeze()
 
-    async def _packed(self) -> Tar:
-        with self._shelf.new_tar(self.workdir) as (tar, keep):
+    async def _copied(self) -> Copy:
+        with self._shelf.new_copy(self.workdir) as (copy, keep):
             message = {"op": "pack", "path": self.workdir, "timeout": UNPACK_TIMEOUT, "max_output": 4096}
             answer, _ = await self._call(message, within=UNPACK_TIMEOUT + self.spec.answer_grace, sink=keep)
             raise_child_problem(answer, self.workdir)
-        return tar
+        return copy
 
     async def fork(self, snapshot: str | None = None) -> GuestSandbox:
         lease = await self._lease.another() if self._lease is not None else None
@@ -322,7 +329,7 @@ class GuestSandbox:
         try:
             self._refuse_when_closed()
             kept = self._shelf.get(name)
-            return await filled(await self._reopen(self.spec), kept) if isinstance(kept, Tar) else await kept.fork()
+            return await filled(await self._reopen(self.spec), kept) if isinstance(kept, Copy) else await kept.fork()
         finally:
             if snapshot is None:
                 with contextlib.suppress(ValueError):  # closed meanwhile, and gone with that
@@ -332,14 +339,26 @@ class GuestSandbox:
         async with self._changing:
             self._refuse_when_closed()
             kept = self._shelf.get(snapshot)
-            if isinstance(self._machine, Lasting):
-                fresh = await self._machine.successor(kept)
-            else:
-                assert isinstance(kept, Tar), "only a machine that lasts has other states"
-                fresh = await filled(await self._reopen(self.spec), kept)
-            await uncut(self._go_on_in(fresh))
+            if self._burying is not None:
+                await asyncio.shield(self._burying)
+            lease = self._lease
+            if lease is not None and self._channel.reason is not None:  # it was released when this one died
+                lease = await lease.another()
+            try:
+                fresh = await self._successor(kept)
+            except BaseException:  # what isn't there holds nothing
+                if lease is not None and lease is not self._lease:
+                    lease.release()
+                raise
+            await uncut(self._go_on_in(fresh, lease))
 
-    async def _go_on_in(self, fresh: GuestSandbox) -> None:
+    async def _successor(self, kept: Kept) -> GuestSandbox:
+        if isinstance(self._machine, Lasting):
+            return await self._machine.successor(kept)
+        assert isinstance(kept, Copy), "only a machine that lasts has other states"
+        return await filled(await self._reopen(self.spec), kept)
+
+    async def _go_on_in(self, fresh: GuestSandbox, lease: Lease | None) -> None:
         """End what is inside and let another inside be this sandbox from now on."""
         old, channel = self._machine, self._channel
         with self._held_back():
@@ -354,8 +373,11 @@ class GuestSandbox:
             self.facts, self.state_dir, self._digest = fresh.facts, fresh.state_dir, None
             if self._channel.reason is None:
                 self._channel.died = self._on_death
+            if lease is not None:
+                self.leased(lease)
         if self._closed:  # meanwhile
             await self._end("it was closed")
+            self._release()
 
     async def drop(self, snapshot: str) -> None:
         await self._shelf.drop(snapshot)

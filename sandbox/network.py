@@ -15,15 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.network_settings import HostSettings
+from sandbox.network_settings import HostSettings, usual_indexes
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Where packages come from when nobody configured anything. Read-only services each, or with an account only.
+# Where packages come from when nobody configured anything, besides what pip and npm say of themselves
+# (`network_settings.usual_indexes`). Read-only services each, or with an account only.
 INDEXES: Mapping[str, tuple[str, ...]] = {
-    "Python": ("pypi.org", "files.pythonhosted.org"),
-    "Node": ("registry.npmjs.org", "registry.yarnpkg.com"),
+    "Node": ("registry.yarnpkg.com",),
     "Go": ("proxy.golang.org", "sum.golang.org"),
     "Rust": ("index.crates.io", "static.crates.io"),
     "Java": ("repo.maven.apache.org", "repo1.maven.org", "plugins.gradle.org"),
@@ -76,7 +76,7 @@ class AllowList:
 def allow_list(settings: HostSettings) -> AllowList:
     """The public indexes and those that the host's own package managers are configured for."""
     known = {(host, 443): False for hosts in INDEXES.values() for host in hosts}
-    return AllowList({**known, **dict.fromkeys(settings.places, True)})
+    return AllowList({**known, **dict.fromkeys(usual_indexes(), False), **dict.fromkeys(settings.places, True)})
 
 
 def normal_host(text: str) -> str | None:

@@ -21,6 +21,7 @@ from typing import Protocol
 from sandbox.network import AllowList, on_link_networks, plain
 from sandbox.network_http import MAX_HEAD, MAX_HELLO, Refused, Request, parse_request, server_name
 from sandbox.network_settings import HOST_NAME
+from sandbox.network_upstream import HostProxy, first_bytes, host_proxy, opened
 from sandbox.policy import MIB, NetworkRequest
 
 MAX_LOGGED = 1000
@@ -74,8 +75,9 @@ class Proxy:
         try:
             async with asyncio.timeout(self.bounds.connection_seconds):
                 asked, rest = await self._asked(stream)
-                address = await self._admitted(asked)
-                await self._carry(stream, asked, address, rest)
+                proxy = self._allowed(asked)
+                address = f"{proxy.host}:{proxy.port}" if proxy else await self._resolved(asked)
+                await self._carry(stream, asked, (address, proxy), rest)
         except Refused as refusal:
             why = str(refusal)
             with contextlib.suppress(OSError):
@@ -112,11 +114,16 @@ class Proxy:
             raise Refused(400, "one request per connection, and no body")
         return request, head[end:]
 
-    async def _admitted(self, request: Request) -> str:
+    def _allowed(self, request: Request) -> HostProxy | None:
+        """The proxy that this machine has to use for it, if any. Raises Refused."""
+        if not self.allowed.has(request.host, request.port):
+            place = f"{request.host}:{request.port}"
+            raise Refused(403, f"{place} is not among the package indexes that this sandbox may reach")
+        return host_proxy(request)
+
+    async def _resolved(self, request: Request) -> str:
         """The address to connect to. Raises Refused."""
         host, port = request.host, request.port
-        if not self.allowed.has(host, port):
-            raise Refused(403, f"{host}:{port} is not among the package indexes that this sandbox may reach")
         try:
             async with asyncio.timeout(self.bounds.connect_seconds):
                 name = "localhost" if host == HOST_NAME else host
@@ -131,14 +138,14 @@ class Proxy:
 
     # -- what is carried
 
-    async def _carry(self, stream: Stream, request: Request, address: str, rest: bytes) -> None:
+    async def _carry(self, stream: Stream, request: Request, where: tuple[str, HostProxy | None], rest: bytes) -> None:
         try:
             async with asyncio.timeout(self.bounds.connect_seconds):
-                reader, writer = await asyncio.open_connection(address, request.port)
+                reader, writer = await opened(request, *where)
         except OSError as error:
             raise Refused(502, f"{request.host}:{request.port} can't be connected to: {error}") from None
         try:
-            first = request.forwarded
+            first = first_bytes(request, where[1])
             if request.is_tunnel:
                 await stream.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 first = await self._hello(stream, request, rest)
@@ -215,8 +222,7 @@ class Proxy:
             sent=self.sent - before[0],
             received=self.received - before[1],
         )
-        level = logging.INFO if entry.allowed else logging.WARNING
-        _log.log(level, "%s %s %s", entry.method or "?", entry.target or "?", why or "allowed")
+        _log.info("%s %s %s", entry.method or "?", entry.target or "?", why or "allowed")
         if self.told is not None:
             self.told(entry)
 

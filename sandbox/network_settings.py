@@ -7,10 +7,14 @@ inside could read it. Left out: image builds, which have their own rules (`sandb
 from __future__ import annotations
 
 import configparser
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -70,6 +74,36 @@ def host_settings(env: Mapping[str, str], home: Path, root: Path = Path("/")) ->
     bundles = [*(env.get(name, "") for name in _BUNDLES), pip.get("cert", ""), npm.get("cafile", "")]
     bundle = next((Path(text) for text in bundles if text and Path(text).is_file()), None)
     return HostSettings(frozenset(filter(None, map(place, urls))), variables, bundle, tuple(left_out))
+
+
+@cache
+def usual_indexes() -> frozenset[tuple[str, int]]:
+    """Where this machine's pip and npm go when nobody configured anything. They know it themselves, so they are asked;
+    one that isn't there adds nothing."""
+    return frozenset(filter(None, map(place, (*_usual_of_pip(), *_usual_of_npm()))))
+
+
+def _usual_of_pip() -> Iterator[str]:
+    try:
+        from pip._internal.models.index import PyPI
+
+        hosts = (str(PyPI.netloc), str(PyPI.file_storage_domain))
+    except (ImportError, AttributeError):  # no pip, or one that keeps them elsewhere
+        return
+    yield from (f"https://{host}/" for host in hosts)
+
+
+def _usual_of_npm() -> Iterator[str]:
+    npm = shutil.which("npm")
+    if npm is None:
+        return
+    command = [npm, "config", "get", "registry", "--userconfig=/nonexistent/user", "--globalconfig=/nonexistent/all"]
+    env = {name: value for name, value in os.environ.items() if not name.lower().startswith("npm_config_")}
+    try:  # in a folder that has no configuration of its own
+        done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    yield from _URL.findall(done.stdout)
 
 
 def place(url: str) -> tuple[str, int] | None:

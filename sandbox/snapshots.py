@@ -1,6 +1,6 @@
-"""Kept states of a sandbox's work folder: as tars that the guest writes, or as what a kind of sandbox can do better.
+"""Kept states of a sandbox's work folder: as copies that the guest writes, or as what a kind of sandbox can do better.
 
-All tars of one sandbox together are bounded. Left out: when a state is kept and gone back to (`sandbox.machine`),
+All copies of one sandbox together are bounded. Left out: when a state is kept and gone back to (`sandbox.machine`),
 and layers (`sandbox.bubblewrap`).
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sandbox.machine import GuestSandbox
 
 T = TypeVar("T")
-SNAPSHOT_EXTRA = 1024 * MIB  # a tar's own bytes: two or three blocks for each file
+SNAPSHOT_EXTRA = 64 * MIB  # a copy's own bytes: names, and thirty or so for each file
 
 
 class Frozen(Protocol):
@@ -38,7 +38,7 @@ class Frozen(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tar:
+class Copy:
     """A state as a file on the host."""
 
     path: Path
@@ -47,7 +47,7 @@ class Tar:
         self.path.unlink(missing_ok=True)
 
 
-Kept = Frozen | Tar
+Kept = Frozen | Copy
 
 
 @runtime_checkable
@@ -92,7 +92,7 @@ class Shelf:
     async def drop(self, name: str) -> None:
         kept = self.get(name)
         del self._kept[name]
-        if isinstance(kept, Tar):
+        if isinstance(kept, Copy):
             self._bytes.pop(kept.path, None)
         await kept.drop()
 
@@ -104,22 +104,22 @@ class Shelf:
             self._folder = None
 
     @contextlib.contextmanager
-    def new_tar(self, workdir: str) -> Iterator[tuple[Tar, Callable[[bytes], None]]]:
+    def new_copy(self, workdir: str) -> Iterator[tuple[Copy, Callable[[bytes], None]]]:
         """A file and what writes to it; the file goes again when the block fails in any way."""
         self._folder = self._folder or scratch_folder("snapshots")
-        path = self._folder / f"{self._count + 1}.tar"
+        path = self._folder / f"{self._count + 1}.copy"
         room = self._room - sum(self._bytes.values())
         try:
             with path.open("wb") as file:
 
                 def keep(part: bytes) -> None:
                     if file.tell() + len(part) > room:
-                        text = f"The work folder holds more than {room} bytes (sparse files count in full)"
+                        text = f"The work folder holds more than {room} bytes"
                         others = f"; {len(self._bytes)} other snapshots hold the rest: drop some" if self._bytes else ""
                         raise FileProblem(f"{text}{others}.", path=workdir, errno_name="EFBIG")
                     file.write(part)
 
-                yield Tar(path), keep
+                yield Copy(path), keep
                 self._bytes[path] = file.tell()
         except OSError as error:
             path.unlink(missing_ok=True)
@@ -129,11 +129,11 @@ class Shelf:
             raise
 
 
-async def filled(sandbox: GuestSandbox, tar: Tar, path: str | None = None) -> GuestSandbox:
+async def filled(sandbox: GuestSandbox, copy: Copy, path: str | None = None) -> GuestSandbox:
     """A new sandbox with a state unpacked in it; one that can't be filled is closed."""
     try:
-        with tar.path.open("rb") as file, mapped(file) as data:
-            await sandbox.unpack(data, path)
+        with copy.path.open("rb") as file, mapped(file) as data:
+            await sandbox.fill(data, path)
     except BaseException:  # cancelled or not: half a state must not look like a whole one
         await sandbox.close()
         raise

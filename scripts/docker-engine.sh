@@ -2,6 +2,7 @@
 # A private Docker engine for development and CI, on a machine without systemd. Root, Debian or Ubuntu.
 #
 #   scripts/docker-engine.sh start     install what is missing, start, wait until it answers; prints DOCKER_HOST
+#                                      (`start runsc`: with gVisor's runsc, which is registered wherever it is there)
 #   scripts/docker-engine.sh stop      stop it with all its containers; images and state stay
 #   scripts/docker-engine.sh address   what DOCKER_HOST has to be
 #   scripts/docker-engine.sh status    `up` or `down`; exit code 0 or 3
@@ -58,24 +59,28 @@ all_ours() {
 # One of these commands at a time; the engine itself must not inherit the lock.
 lock() { mkdir -p "$(dirname "$folder")" && exec 9>"$folder.lock" && flock 9; }
 
-install_engine() {
-  command -v dockerd >/dev/null && return
-  command -v apt-get >/dev/null || die "dockerd isn't installed and there is no apt-get; install Docker yourself."
-  say "installing docker.io"
+install_engine() { # names of more packages
+  local packages=("$@")
+  command -v dockerd >/dev/null || packages+=(docker.io)
+  [ ${#packages[@]} = 0 ] && return
+  command -v apt-get >/dev/null || die "${packages[*]} isn't installed and there is no apt-get; install it yourself."
+  say "installing ${packages[*]}"
   local options=(-q -o DPkg::Lock::Timeout=600)
   export DEBIAN_FRONTEND=noninteractive
   { dpkg --configure -a && apt-get "${options[@]}" update &&
-    apt-get "${options[@]}" install -y --no-install-recommends docker.io; } >"$folder/install.log" 2>&1 ||
-    { tail -n 15 "$folder/install.log" >&2; die "installing docker.io failed; the lines above say why."; }
+    apt-get "${options[@]}" install -y --no-install-recommends "${packages[@]}"; } >"$folder/install.log" 2>&1 ||
+    { tail -n 15 "$folder/install.log" >&2; die "installing ${packages[*]} failed; the lines above say why."; }
 }
 
-start() {
-  if answers; then
+start() { # [runsc]
+  local more=()
+  [ "${1:-}" != runsc ] || command -v runsc >/dev/null || more=(runsc)
+  if answers && [ ${#more[@]} = 0 ]; then
     say "is up"
   else
     [ "$(id -u)" = 0 ] || die "needs root; without root use \`--sandbox bubblewrap\`."
     mkdir -p "$folder"
-    install_engine
+    install_engine "${more[@]}"
     stop # what a killed engine left would keep the new one from starting
     launch
   fi
@@ -84,10 +89,19 @@ start() {
 
 address() { echo "unix://$socket"; }
 
+# gVisor: without systemd and network it needs to be told so; ptrace is the platform that needs no hardware.
+runtimes() {
+  command -v runsc >/dev/null || return 0
+  printf '#!/bin/sh\nexec %s --network=none --platform=ptrace "$@"\n' "$(command -v runsc)" >"$folder/runsc"
+  chmod 755 "$folder/runsc"
+  echo "--add-runtime=runsc=$folder/runsc"
+}
+
 launch() {
+  # shellcheck disable=SC2046
   setsid dockerd --host "unix://$socket" --data-root "$folder/data" --exec-root "$folder/exec" \
     --pidfile "$pid_file" --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false --bridge=none \
-    --shutdown-timeout 2 >"$log" 2>&1 </dev/null 9>&- &
+    --shutdown-timeout 2 $(runtimes) >"$log" 2>&1 </dev/null 9>&- &
   local engine=$! tries=$((start_seconds * 5))
   until answers; do
     if ! kill -0 "$engine" 2>/dev/null || [ $((tries -= 1)) -le 0 ]; then
@@ -116,7 +130,7 @@ wipe() {
 }
 
 case ${1:-} in
-  start) lock; start ;;
+  start) lock; start "${2:-}" ;;
   stop) lock; stop ;;
   address) address ;;
   status) if answers; then echo up; else echo down; exit 3; fi ;;

@@ -42,6 +42,7 @@ ensure_sandbox() { # Docker where its engine answers, else bubblewrap; and the b
     say "the base image for sandboxes (made once from this machine's package mirror, kept in the cache)"
     "$venv/bin/agent" sandbox build
     case $target in test*) "$venv/bin/agent" sandbox build --kind bubblewrap ;; esac
+    if [ "$target" = test-all ] && [ -n "${CONTAINER_HOST:-}" ]; then "$venv/bin/agent" sandbox build --kind podman; fi
 }
 
 ensure_git

@@ -85,7 +85,7 @@ class Search:
         )
         engine, _, output = result.head.decode(errors="replace").partition("\n")
         rows = output.split("\n")
-        lines = list(_parsed(rows))
+        lines = list(_parsed(_whole_names(rows, query.path)))
         if engine != "rg":
             lines = sorted((line for line in lines if _wanted(line.path, query.globs)), key=lambda line: line.path)
         if not any(line.is_match for line in lines):
@@ -141,6 +141,17 @@ def _script(query: _Query) -> str:
         f"exec {shlex.join([*grep, '-E', *target])}; fi\n"
         f"echo python; PATH=$PATH:{OURS}; exec {shlex.join(python)}"
     )
+
+
+def _whole_names(rows: Iterable[str], top: str) -> Iterator[str]:
+    """Rows, with names that hold line breaks put together again: the end of one could look like another file's."""
+    begun = ""
+    for row in rows:
+        whole = begun + row
+        is_open = "\0" not in whole and whole.startswith(f"{top}/")
+        begun = f"{whole}\n" if is_open else ""
+        if not is_open:
+            yield whole
 
 
 def _parsed(rows: Iterable[str]) -> Iterator[_Line]:
@@ -208,7 +219,7 @@ def _body(lines: list[_Line], most: int, room: int) -> tuple[str, int]:
             break
         part = f"{line.number}{':' if line.is_match else '-'}{line.text}"
         if before is None or before.path != line.path:
-            part = f"{line.path}\n{part}"
+            part = f"{line.path if line.path.isprintable() else ascii(line.path)}\n{part}"
         elif line.number != before.number + 1 and any(not other.is_match for other in (line, before)):
             part = f"--\n{part}"
         room -= len(part) + 1

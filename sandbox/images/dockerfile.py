@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sandbox.base import ImageProblem
+from sandbox.docker_engine import look
 from sandbox.images.build_settings import CA_IN_CONTEXT, BuildSettings, build_settings, declare, serving_wheels
 from sandbox.images.cache import images_dir, locked
 from sandbox.images.engine import LABEL, find_image
@@ -236,7 +237,15 @@ def advice(text: str) -> str:
 
 
 def _network(client: DockerClient, settings: BuildSettings) -> str | None:
-    """As the caller asks; the host's where wheels are served on loopback or the engine has no bridge."""
+    """As the caller asks; the host's where wheels are served on loopback or the engine has no bridge.
+
+    Podman builds with the host's network whatever it is told (seen with 4.3), so it isn't asked to build without.
+    """
+    if settings.network == "none" and look(client).name == "Podman":
+        raise ImageProblem(
+            "Podman's socket can't build an image without network, and PATCHWRIGHT_BUILD_NETWORK asks for that.\n"
+            "Try: build with Docker or for bubblewrap, or bring the image (`agent sandbox save` and `load`)."
+        )
     if settings.network:
         return settings.network
     if settings.wheels or not client.networks.list(names=["bridge"]):

@@ -82,7 +82,7 @@ async def environment_for(
     base image taken. `progress` gets lines from another thread. Raises ImageProblem or SandboxUnavailable.
     """
     want = _Want(image, config or ImageConfig(), Tree(context), workdir, may_build, as_lines(progress))
-    return await asyncio.to_thread(_made, kind, want)
+    return await asyncio.to_thread(_made_and_used, kind, want)
 
 
 async def resolve_image(
@@ -126,6 +126,21 @@ def _with_packages(found: Detection, config: ImageConfig) -> Detection:
         return found
     setup = replace(found.setup, packages=tuple(sorted({*found.setup.packages, *config.packages})))
     return replace(found, setup=setup, source=Source.DETECTED if found.source is Source.BASE else found.source)
+
+
+def _made_and_used(kind: str, want: _Want) -> Environment:
+    """Made, its use recorded, and where it is new, others that were used longest ago have made room for it."""
+    from sandbox.images.budget import make_room
+    from sandbox.images.use import last_use, touch
+
+    made = _made(kind, want)
+    if made.image and kind != "none":
+        new = not last_use(kind, made.image)
+        touch(kind, made.image)
+        if new:
+            for line in make_room():
+                want.told(line)
+    return made
 
 
 def _made(kind: str, want: _Want) -> Environment:

@@ -38,7 +38,7 @@ def test_the_checkpoint_is_small_and_has_what_servers_read() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_tools_answer_as_they_did_when_they_were_recorded(kind: str) -> None:
     need(kind)
-    each = json.loads(FILE.read_text())[kind]
+    each = json.loads(FILE.read_text())["docker" if kind == "podman" else kind]  # the image and its paths are the same
     assert normal(await record(kind)) == normal(Recording(each["workdir"], tuple(each["observations"]))), RETRAIN
 
 

@@ -41,9 +41,9 @@ ENGINES = [
 ]
 ISOLATED = [*ENGINES, pytest.param("bubblewrap", marks=pytest.mark.bubblewrap)]
 KINDS = [*ISOLATED, pytest.param("none")]
-NO_PYTHON = [  # the image can't run the guest by itself
-    pytest.param("docker:no-python", marks=pytest.mark.docker),
-    pytest.param("bubblewrap:no-python", marks=pytest.mark.bubblewrap),
+NO_PYTHON = [  # the image can't run the guest by itself; all of the suites again, so only in `make test-all`
+    pytest.param("docker:no-python", marks=[pytest.mark.docker, pytest.mark.heavy]),
+    pytest.param("bubblewrap:no-python", marks=[pytest.mark.bubblewrap, pytest.mark.heavy]),
 ]
 
 

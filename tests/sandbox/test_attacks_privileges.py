@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from sandbox.base import SandboxDied
 from sandbox.machine import GuestSandbox
-from tests.sandbox.inside import python, reads
+from tests.sandbox.inside import member, python, reads, tar_of
 
 
 async def test_identity_and_capabilities(cell: GuestSandbox) -> None:
@@ -40,7 +41,7 @@ async def test_set_user_id_programs_do_not_raise(cell: GuestSandbox) -> None:
         assert b"uid=0" not in (await cell.run(program, timeout=20)).output
     mounts = (await cell.run("grep -E ' (/tmp|/workspace|/home/agent|/dev/shm) ' /proc/self/mountinfo")).output
     rows = [row for row in mounts.splitlines() if b" - tmpfs " in row]
-    assert len(rows) == 4
+    assert len({row.split()[4] for row in rows}) == 4  # a work folder of layers is mounted over an anchor
     assert all(b"nosuid,nodev" in row for row in rows)
 
 
@@ -90,3 +91,81 @@ async def test_killing_everything_inside(cell: GuestSandbox) -> None:
     with pytest.raises(SandboxDied, match="ended"):
         await cell.run("kill -9 -1; sleep 30", timeout=60)
     assert time.monotonic() - started < 15
+
+
+TAKE_OVER = """import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+x86 = os.uname().machine == "x86_64"
+def call(name, number, *arguments):
+    if libc.syscall(number, *arguments) != -1: print("DONE", name)
+buffer = ctypes.create_string_buffer(64)
+vector = (ctypes.c_void_p * 2)(ctypes.addressof(buffer), 64)
+for pid in map(int, sys.argv[1:]):
+    for request in (16, 0x4206): call("ptrace", 101 if x86 else 117, request, pid, 0, 0)
+    for number in ((310, 311) if x86 else (270, 271)): call("vm", number, pid, vector, 1, vector, 1, 0)
+    for resource in (0, 1): call("kcmp", 312 if x86 else 272, pid, os.getpid(), resource, 0, 0)
+    fd = libc.syscall(434, pid, 0)
+    for number in range(8): call("getfd", 438, fd, number, 0)
+    call("madvise", 440, fd, vector, 1, 21, 0)
+    for name, mode in (("mem", 2), ("mem", 0), ("fd/0", 1), ("fd/1", 1), ("fd/3", 0), ("fd/4", 1), ("environ", 0),
+                       ("maps", 0), ("auxv", 0), ("io", 0), ("syscall", 0), ("stack", 0), ("fdinfo", 0),
+                       ("root/x", 65),
+                       ("cwd/x", 65), ("exe", 0), ("ns/net", 0), ("clear_refs", 1), ("map_files", 0)):
+        try: os.open("/proc/%d/%s" % (pid, name), mode); print("OPEN", name)
+        except OSError: pass
+print("done")"""
+
+
+async def test_the_guest_can_be_neither_traced_nor_read_nor_written(cell: GuestSandbox) -> None:
+    own = await cell.run(["python3", "-c", TAKE_OVER.replace("sys.argv[1:]", "[os.getpid()]")])
+    assert b"OPEN environ" in own.output, "the look itself works"
+    result = await cell.run(["python3", "-c", TAKE_OVER, str(cell.facts["pid"])])
+    assert result.output == b"done\n"
+
+
+WATCH = """import os, sys, time
+me, guest = os.getpid(), int(sys.argv[1])
+end, seen = time.monotonic() + 4, set()
+while time.monotonic() < end:
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in (1, me, os.getppid()): continue
+        try:
+            with open("/proc/%s/stat" % name) as file: parent = int(file.read().rpartition(")")[2].split()[1])
+        except OSError: continue
+        if parent != guest: continue
+        seen.add(name)
+        for path, mode in (("fd/1", 1), ("fd/0", 1), ("mem", 2), ("environ", 0)):
+            try: os.open("/proc/%s/%s" % (name, path), mode); print("OPEN", path)
+            except OSError: pass
+print(len(seen) > 0)"""
+
+
+async def test_what_the_guest_forks_is_as_closed_as_itself(cell: GuestSandbox) -> None:
+    """A snapshot or a tar is read and written by a fork: whoever could write into it would write its answer."""
+    await cell.run("head -c 50M /dev/urandom >large")
+    tar = tar_of((member("f"), b"x" * (8 << 20)))
+    running = asyncio.create_task(cell.run(["python3", "-c", WATCH, str(cell.facts["pid"])], timeout=30))
+    while not running.done():
+        await cell.unpack(tar, "into")
+    assert (await running).output == b"True\n"
+
+
+async def test_nothing_that_the_guest_loads_can_be_changed(cell: GuestSandbox) -> None:
+    """It reads its modules from the image, some of them late, and nothing from where commands can write."""
+    script = """import sys, os
+for folder in [*sys.path[1:], sys.prefix, os.path.dirname(os.__file__), "/run/patchwright-guest", "/lib", "/usr/lib"]:
+    if os.path.isdir(folder): print(folder)"""
+    folders = sorted(set((await python(cell, script)).split()))
+    assert len(folders) >= 3
+    for folder in folders:
+        for change in (f"touch {folder}/tarfile.py", f"mkdir {folder}/__pycache__/x", f"mv {folder} /tmp/moved"):
+            assert (await cell.run(change)).exit_code != 0, change
+    trap = "raise SystemExit(9)"
+    for place in (".", cell.state_dir, "/tmp", "/home/agent", "/home/agent/.local/lib/python3/site-packages"):
+        for name in ("tarfile", "hashlib", "sitecustomize", "usercustomize", "encodings"):
+            await cell.write(f"{place}/{name}.py", trap.encode())
+    await cell.run("export PYTHONPATH=$PWD PYTHONSTARTUP=$PWD/tarfile.py PYTHONHOME=$PWD", keep_session=True)
+    await cell.unpack(tar_of((member("f"), b"x")))
+    assert await cell.read("f") == b"x"
+    async with await cell.fork() as fork:
+        assert await fork.read("f") == b"x"

@@ -143,7 +143,9 @@ async def test_millions_of_empty_files(cell: GuestSandbox) -> None:
             by_number = result.exit_code == 0
             if by_number:
                 made, number = (int(word) for word in result.output.split())
-                assert (number, made <= SMALL.files) == (errno.ENOSPC, True), folder
+                assert number == errno.ENOSPC, folder
+                # an engine that can't bound memory leaves it at what the kernel allows by itself
+                assert made <= SMALL.files or not getattr(other._machine, "bounds", True), folder
             else:
                 assert result.end is CommandEnd.MEMORY, folder
             if other.kind == "docker" and folder != "/dev/shm":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from sandbox.base import FileProblem, SandboxDied
+from sandbox.choose import open_sandbox
+from sandbox.ledger import Ledger
 from sandbox.machine import GuestSandbox
+from tests.sandbox.kinds import SPEC
 
 STATE = """(find . -mindepth 1 -type d -printf '%P %y %m %T@\\n'
 find . ! -type d -printf '%P %y %m %s %l %T@ %n\\n') | LC_ALL=C sort"""  # a folder's own size is the file system's
@@ -281,3 +285,20 @@ async def test_special_files_and_raising_bits(box: GuestSandbox) -> None:
             ).output
             assert modes == b"755\n755\nregular file 1048576\n"
             assert (await one.run("readlink out up sub/s/t")).output == b"/etc/passwd\n../../..\n/tmp\n"
+
+
+async def test_its_place_in_memory_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held by what goes back, released by what dies, taken again by what lives again."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    box = await open_sandbox("none", SPEC)
+    assert isinstance(box, GuestSandbox)
+    async with box:
+        (folder,) = tmp_path.glob("patchwright-places-*")
+        name = await box.snapshot()
+        await box.restore(name)
+        assert [entry.live for entry in Ledger(folder).entries()] == [True]
+        with pytest.raises(SandboxDied):
+            await box.run(f"kill -9 {box.facts['pid']}; sleep 20", timeout=30)
+        await box.restore(name)
+        assert [entry.live for entry in Ledger(folder).entries()] == [True]
+    assert Ledger(folder).entries() == []

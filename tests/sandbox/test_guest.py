@@ -42,7 +42,7 @@ async def test_old_and_new_interpreters(program: str) -> None:
     """Each in the C locale, where old ones know ASCII only."""
     stream, channel = await spawn([program, "-I", "-S", "-c", BOOTSTRAP], {"PATH": "/usr/bin:/bin", "LC_ALL": "C"})
     work, state = scratch_folder("work"), scratch_folder("state")
-    machine = LocalMachine(stream, state, work)
+    machine = LocalMachine(stream, SPEC, work, state, work)
     box = GuestSandbox(machine, channel, SPEC, workdir=str(work), state_dir=str(state), reopen=open_local)
     async with box:
         await box.start({"env": {}, "rlimits": {"core": 0}, "spool_bytes": 1 << 20})
@@ -54,6 +54,14 @@ async def test_old_and_new_interpreters(program: str) -> None:
         await box.write("umläut \udcff/f", b"x" * 5_000_000)
         async with await box.fork() as fork:
             assert await fork.read("umläut \udcff/f") == b"x" * 5_000_000
+        await box.run("mkdir again; truncate -s 1M again/sparse; ln -s x again/link; ln again/sparse again/hard")
+        await box.write("copy", Path(box._shelf.get(await box.snapshot()).path).read_bytes())  # type: ignore[union-attr]
+        await box.run("mkdir filled")
+        await box.fill(await box.read("copy"), "filled")
+        assert (
+            await box.run("cmp umläut*/f filled/umläut*/f; diff -r --no-dereference again filled/again")
+        ).output == b""
+        await box.run("rm -r filled copy again")
         assert len(await box.list(".", depth=2)) == 2
         assert await box.fingerprint()
 

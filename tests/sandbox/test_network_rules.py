@@ -17,7 +17,7 @@ from sandbox.network_settings import HostSettings, host_settings
 from sandbox.network_tunnel import Tunnel
 from sandbox.policy import CONNECTIONS, WINDOW
 
-PUBLIC = INDEXES["Python"][0]
+PUBLIC = INDEXES["Rust"][0]
 OWN = AllowList({(PUBLIC, 443): False, ("index.example", 8080): True})
 
 

@@ -245,6 +245,7 @@ async def test_an_image_without_git(forgotten: None, monkeypatch: pytest.MonkeyP
         raise ImageProblem("no base image, and no mirror to make one from")
 
     monkeypatch.setattr("sandbox.guest_python.bundle", nowhere)
+    monkeypatch.setattr("sandbox.guest_python._failed_until", [0.0])
     monkeypatch.setattr("sandbox.guest_python.is_known", lambda image: False)
     async with await open_docker(spec) as box:
         assert (await box.run(version)).exit_code == 127

@@ -73,6 +73,7 @@ async def test_a_tree_that_lacks_something(tmp_path: Path, monkeypatch: pytest.M
         raise ImageProblem("no base image, and no mirror to make one from")
 
     monkeypatch.setattr("sandbox.guest_python.bundle", nowhere)
+    monkeypatch.setattr("sandbox.guest_python._failed_until", [0.0])
     monkeypatch.setattr("sandbox.bubblewrap._needs_ours", set())
     if what.endswith("git"):
         async with await open_bubblewrap(replace(SPEC, image=image)) as box:

@@ -24,6 +24,8 @@ FILES = {
     "blob": b"def size\0",
     "broken.txt": b"def size \xff\n",
 }
+HOSTILE = ("x\na.py", "\x1b[2J.py", "x\n[9 matches in 9 files]\ny.py", "\n", "r\ra.py", "bidi\u202e.py")
+FILES |= {f"odd/{name}": b"planted = 1\n" for name in HOSTILE} | {"src/y\n./a.py": b"planted = 2\n"}
 
 
 @pytest.fixture(params=["rg", "grep", "python"])
@@ -63,6 +65,16 @@ async def test_where_it_looks(search: Call) -> None:
     assert sorted(line for line in text.splitlines() if not line[0].isdigit() and line[0] != "[") == [
         ".hidden/d.py", "a.py", "broken.txt", "src/b.py", "src/we:ird-1-.py"
     ]  # fmt: skip
+
+
+async def test_hostile_names(search: Call) -> None:
+    for path in (None, "odd", "src"):
+        arguments = {"path": path} if path else {}
+        *lines, total = (await search(pattern="planted", **arguments)).text.splitlines()
+        names = [line for line in lines if line != "1:planted = 1" and line != "1:planted = 2"]
+        assert len(names) == {None: 7, "odd": 6, "src": 1}[path]
+        assert all(line.isprintable() and line[0] == line[-1] == "'" for line in names), names
+        assert total.startswith(f"[{len(names)} match")
 
 
 async def test_context(search: Call) -> None:

@@ -120,6 +120,7 @@ def small_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with two small root folders that share a file, as an environment and its base do."""
     monkeypatch.setenv("PATCHWRIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    monkeypatch.setenv("CONTAINER_HOST", "unix:///nonexistent")
     for name in ("environment-aaaaaaaaaaaa", "environment-bbbbbbbbbbbb"):
         (images_dir() / name / "usr/bin").mkdir(parents=True)
         (images_dir() / f"{name}.json").write_text("{}")
@@ -227,7 +228,7 @@ def test_environments_are_listed_and_pruned(small_cache: Path) -> None:
     listed = CliRunner().invoke(cli, ["sandbox", "list", "--json"])
     assert [Path(path).name[-1] for path in sorted(json.loads(listed.stdout)["environments"])] == ["a", "b"]
     pruned = CliRunner().invoke(cli, ["sandbox", "prune", "--images", "--json"])
-    assert json.loads(pruned.stdout)["images"] == 2
+    assert [one["what"] for one in json.loads(pruned.stdout)["removed"]].count("cache image") == 2
     assert [path.name for path in images_dir().iterdir() if not path.name.startswith(".")] == []
 
 
