@@ -18,17 +18,16 @@ from evals.rows import DatasetUnusable, Raw, read_rows
 
 @dataclass(frozen=True)
 class HubName:
-    """A set on the hub: its id and the split that is evaluated. `seen` is False for schemas known only from reading."""
+    """A set on the hub: its id and the split that is evaluated."""
 
     hub_id: str
     split: str
-    seen: bool = False
 
 
 NAMES: Final = {
-    "verified": HubName("SWE-bench/SWE-bench_Verified", "test", seen=True),
-    "lite": HubName("SWE-bench/SWE-bench_Lite", "test", seen=True),
-    "full": HubName("SWE-bench/SWE-bench", "test", seen=True),
+    "verified": HubName("SWE-bench/SWE-bench_Verified", "test"),
+    "lite": HubName("SWE-bench/SWE-bench_Lite", "test"),
+    "full": HubName("SWE-bench/SWE-bench", "test"),
     "multimodal": HubName("SWE-bench/SWE-bench_Multimodal", "dev"),
     "multilingual": HubName("SWE-bench/SWE-bench_Multilingual", "test"),
     "live": HubName("SWE-bench-Live/SWE-bench-Live", "lite"),
