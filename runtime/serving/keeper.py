@@ -5,7 +5,8 @@ the command is killed with no chance to clean up. It adopts whatever the server 
 outlives it. Standard library only, run by path: `python -I keeper.py GRACE_SECONDS COMMAND...`. What is left out:
 everything about models; readiness and messages are `runtime.serving.process`'s.
 
-End of stdin: SIGTERM to the server, SIGKILL to all that is left after the grace. SIGTERM or SIGINT: at once.
+End of stdin: SIGTERM to the server, SIGKILL to all that is left after the grace. SIGTERM or SIGINT: at once. What
+the killed had in shared memory goes with them: SGLang's and vLLM's processes leave up to gigabytes there.
 The exit code is the server's, or 128 plus the number of the signal that ended it.
 """
 
@@ -18,16 +19,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+SHARED_MEMORY = "/dev/shm/"  # noqa: S108
 LEFTOVERS = 2.0  # seconds for what is still there when the server itself has ended
 
 
 def main(argv: list[str]) -> int:
-    grace = float(argv[0])
+    grace, memory = float(argv[0]), set[str]()
+    others = {str(path) for path in Path(SHARED_MEMORY).glob("*")}  # what is there already is somebody else's
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
     hurry, wake = os.pipe()
@@ -46,6 +50,7 @@ def main(argv: list[str]) -> int:
     ended = os.pidfd_open(server.pid)
     waiting = _first_of([sys.stdin.fileno(), hurry, ended], None)
     if sys.stdin.fileno() in waiting and ended not in waiting:
+        memory |= shared_memory(_alive())
         server.terminate()  # and not its group: servers end their own processes in order, or take that for a crash
         deadline = time.monotonic() + grace
         while ended not in waiting and hurry not in waiting and (left := deadline - time.monotonic()) > 0:
@@ -54,8 +59,10 @@ def main(argv: list[str]) -> int:
         while hurry not in waiting and any(_alive()) and time.monotonic() < deadline:
             _reap_others(server.pid)
             time.sleep(0.05)
+    memory |= shared_memory(_alive())
     _kill_all(server)
     code = server.wait()
+    remove_shared_memory(memory - others)
     return code if code >= 0 else 128 - code
 
 
@@ -77,6 +84,25 @@ def _kill_all(server: subprocess.Popen[bytes]) -> None:
                 pass
         _reap_others(server.pid)
         time.sleep(0.01)
+
+
+def shared_memory(pids: Iterable[int]) -> set[str]:
+    """Files of shared memory that these processes have mapped."""
+    found: set[str] = set()
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/maps").read_bytes().decode(errors="replace").splitlines()
+        except OSError:
+            continue
+        names = (line[line.index(SHARED_MEMORY) :] for line in lines if SHARED_MEMORY in line)
+        found |= {name for name in names if not name.endswith(" (deleted)")}
+    return found
+
+
+def remove_shared_memory(names: Iterable[str]) -> None:
+    for name in names:
+        with suppress(OSError):
+            Path(name).unlink()
 
 
 def _reap_others(server: int) -> None:

@@ -18,7 +18,10 @@ from tests.sandbox.kinds import SPEC, opener
 LIAR = """import os, struct, sys, time
 def get(n):
     b = b""
-    while len(b) < n: b += os.read(0, n - len(b))
+    while len(b) < n:
+        part = os.read(0, n - len(b))
+        if not part: sys.exit()
+        b += part
     return b
 def frame(body, data=b""): return struct.pack(">II", len(body), len(data)) + body + data
 get(int(get(8)))

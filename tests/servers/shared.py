@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.serving.keeper import remove_shared_memory, shared_memory
+
 LOG_LINES = 60
 
 
@@ -78,14 +80,30 @@ def free_port() -> int:
 
 
 def kill(pid: int, started: str) -> None:
-    """End a process group, when it is still the one that was started then, and wait until it has gone."""
+    """End a process group, when it is still the one that was started then, and wait until it has gone.
+
+    What it had in shared memory goes, too.
+    """
     if start_of(pid) != started:
         return
+    memory = shared_memory(_group(pid))
     os.killpg(pid, signal.SIGKILL)
     for _ in range(500):
         if start_of(pid) != started:
-            return
+            break
         time.sleep(0.01)
+    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+    since = int(boot.split()[1]) + int(started) / os.sysconf("SC_CLK_TCK") - 1
+    remove_shared_memory(name for name in memory if os.path.exists(name) and os.stat(name).st_ctime >= since)
+
+
+def _group(leader: int) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.getpgid(int(entry.name)) == leader:
+                yield int(entry.name)
+        except ProcessLookupError:
+            continue
 
 
 def start_of(pid: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -73,6 +74,30 @@ with shared(Path({str(tmp_path)!r}), HTTP) as server:
     user = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     pid, started = user.stdout.split()
     assert gone(int(pid), started)
+
+
+def test_what_it_had_in_shared_memory_goes_with_it(tmp_path: Path) -> None:
+    made = f"patchwright-test-{tmp_path.name}-{os.getpid()}"
+    before = Path(f"/dev/shm/{made}-before")
+    before.write_bytes(b"x" * 100)
+    program = f"""
+import mmap, sys
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+maps = []
+for name, mode in (("{made}", "wb+"), ("{made}-before", "rb")):
+    file = open("/dev/shm/" + name, mode)
+    if mode == "wb+": file.truncate(100)
+    maps.append(mmap.mmap(file.fileno(), 100, access=mmap.ACCESS_READ))
+HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler).serve_forever()
+"""
+    try:
+        time.sleep(1.1)  # what is older than the server isn't its own
+        with shared(tmp_path, Launch(lambda port: [sys.executable, "-c", program, str(port)], {}, "/", 30)):
+            assert Path(f"/dev/shm/{made}").exists()
+        assert not Path(f"/dev/shm/{made}").exists()
+        assert before.exists()
+    finally:
+        before.unlink()
 
 
 def test_a_server_that_fails_shows_its_log(tmp_path: Path) -> None:
