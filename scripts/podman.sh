@@ -46,11 +46,11 @@ as_user() {
     [ "$1" = start ] || { say "there is no user $user"; exit 3; }
     useradd --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$user" # with subordinate ids
   fi
-  local script=/dev/shm/patchwright-podman-$(id -u "$user").sh # where the user can read it
-  install -m 755 "$0" "$script"
+  local script
+  script=$(cat "$0") # that user may not be able to read the checkout
   cd /
   exec setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups --reset-env env \
-    PATCHWRIGHT_PODMAN="${PATCHWRIGHT_PODMAN:-}" PATH=/usr/sbin:/usr/bin:/sbin:/bin bash "$script" "$1"
+    PATCHWRIGHT_PODMAN="${PATCHWRIGHT_PODMAN:-}" PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -c "$script" podman.sh "$1"
 }
 
 # An engine answers on its socket: the client's own question would wait for ever on a dead one.
@@ -164,7 +164,7 @@ wipe() {
     awk -v below="$folder/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r |
       while read -r mount; do umount -l "$mount"; done
   else # much of it belongs to subordinate ids
-    (podman_ours unshare rm -rf "$folder/data") || true
+    (podman_ours unshare rm -rf "$folder/data" 2>/dev/null) || true # all but a mount of the namespace's own
     pids=$(find "$folder" -name pause.pid -exec cat {} +) # keeps its namespaces
     [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
   fi
