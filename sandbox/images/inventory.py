@@ -129,12 +129,12 @@ def _remover(name: str, base: CachedBase | None = None) -> Callable[[], bool]:
     def remove() -> bool:
         folder = images_dir()
         with alone(lock_file("bubblewrap", name)) as unused, alone(folder / f".{lock}.lock") as unbuilt:
-            if not (unused and unbuilt):
+            there = [path for path in (folder / name, folder / f"{name}.tar", folder / f"{name}.json") if path.exists()]
+            if not (unused and unbuilt and there):  # in use, or removed by somebody else since we looked
                 return False
             with unfinished(folder, lock) as scratch:
-                for path in (folder / name, folder / f"{name}.tar", folder / f"{name}.json"):
-                    if path.exists():
-                        path.rename(scratch / path.name)
+                for path in there:
+                    path.rename(scratch / path.name)
                 if base is not None:
                     for path in folder.glob(f"guest-python-{base.digest}-*"):
                         remove_tree(path)
