@@ -10,7 +10,7 @@ from tests.runs.harness import FIX, Place, call, fixing_turns, served
 from tests.sandbox import no_python
 from tests.sandbox.kinds import need
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.heavy]
 
 
 def test_a_run_on_busybox_alone(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from sandbox.base import FileKind, FileProblem
 from sandbox.machine import MAX_READ, GuestSandbox
 from tests.sandbox.inside import SECRET, host_peak, member, python, tar_of
 
+pytestmark = pytest.mark.heavy
+
 CALLS: dict[str, Callable[[GuestSandbox, str], Awaitable[object]]] = {
     "read": lambda cell, path: cell.read(path),
     "stat": lambda cell, path: cell.stat(path + "/."),

@@ -15,6 +15,8 @@ from sandbox.machine import GuestSandbox
 from tests.sandbox.inside import python
 from tests.sandbox.kinds import SPEC, opener
 
+pytestmark = pytest.mark.heavy
+
 METADATA = [
     "169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254", "fe80::a9fe:a9fe%lo", "169.254.170.2",
     "100.100.100.200", "192.0.0.192", "metadata.google.internal", "0xa9fea9fe", "2852039166",

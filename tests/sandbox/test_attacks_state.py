@@ -8,6 +8,8 @@ import pytest
 
 from sandbox.machine import GuestSandbox
 
+pytestmark = pytest.mark.heavy
+
 PLANTS = {
     "pipe": "mkfifo",
     "link to the guest's output": "ln -sf /proc/self/fd/4",

@@ -21,6 +21,8 @@ from sandbox.check_outside import Outside
 from sandbox.policy import HARDENING, HOME, STATE_DIR, Limits, Network, SandboxSpec
 from tests.sandbox.kinds import ISOLATED, SPEC, need, opener
 
+pytestmark = pytest.mark.heavy
+
 FOLDERS = ("/workspace", "/tmp", HOME, "/dev/shm", STATE_DIR)
 
 

@@ -23,6 +23,8 @@ from sandbox.policy import CONNECTIONS, PROXY_PORT, Network, NetworkRequest
 from tests.sandbox.inside import python
 from tests.sandbox.kinds import ISOLATED, SPEC, opener
 
+pytestmark = pytest.mark.heavy
+
 BIG = os.urandom(1 << 20) * 24
 RAW = f"""
 import socket, sys, time

@@ -23,7 +23,7 @@ from sandbox.guest_python_volume import mounted, remove_volumes
 from tests.sandbox import no_python
 from tests.sandbox.kinds import SPEC, need
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.heavy]
 
 
 @pytest.fixture(autouse=True)

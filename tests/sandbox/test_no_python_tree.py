@@ -16,7 +16,7 @@ from sandbox.images import base_tree
 from tests.sandbox import no_python
 from tests.sandbox.kinds import SPEC, need
 
-pytestmark = pytest.mark.bubblewrap
+pytestmark = [pytest.mark.bubblewrap, pytest.mark.heavy]
 VERSION = f"git --version; PATH=$PATH:{OURS} git --version"
 
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from sandbox.machine import GuestSandbox
 from tests.sandbox.kinds import SPEC, opener
 
+pytestmark = pytest.mark.heavy
+
 Entry = tuple[str, int, str]  # kind, mode, content or target
 Tree = dict[str, Entry]
 Edit = tuple[Any, ...]
