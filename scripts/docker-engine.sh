@@ -75,7 +75,7 @@ install_engine() { # names of more packages
 start() { # [runsc]
   local more=()
   [ "${1:-}" != runsc ] || command -v runsc >/dev/null || more=(runsc)
-  if answers && [ ${#more[@]} = 0 ]; then
+  if answers && [ ${#more[@]} = 0 ] && { [ "${1:-}" != runsc ] || [ -x "$folder/runsc" ]; }; then
     say "is up"
   else
     [ "$(id -u)" = 0 ] || die "needs root; without root use \`--sandbox bubblewrap\`."
