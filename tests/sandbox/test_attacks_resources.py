@@ -209,6 +209,7 @@ async def test_a_thousand_short_background_jobs(box: GuestSandbox) -> None:
     await asyncio.sleep(1)
     assert (await box.run("true")).still_running == ()
     assert await count(box, "sleep 43321") == 2
+    # one that ends while it is looked at has only its program's name left
     assert set(result.command_lines) <= {"sleep 43321", "bash", "sleep", *(f"sleep 0.0{n}" for n in range(10))}
     started = time.monotonic()
     await box.close()
