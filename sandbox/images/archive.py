@@ -184,12 +184,15 @@ def _load_docker(client: DockerClient, source: Path) -> None:
     from requests.exceptions import RequestException
 
     try:
-        with source.open("rb") as file:
-            client.images.load(file)
+        with source.open("rb") as file:  # not `images.load`: it looks the names up, and Podman's list as if it were one
+            said = [line for line in client.api.load_image(file) if "error" in line]
     except (DockerException, RequestException) as error:
+        said = [{"error": str(error)}]
+    if said:
         raise ImageProblem(
-            f"the engine didn't take the images: {error}.\nTry: look at the engine's free space (`docker system df`)."
-        ) from error
+            f"the engine didn't take the images: {said[0]['error']}.\n"
+            "Try: look at the engine's free space (`docker system df`)."
+        )
 
 
 def _pack(target: Path, parts: dict[str, Path]) -> None:

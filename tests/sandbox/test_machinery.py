@@ -115,7 +115,8 @@ async def test_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_no_sandbox_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    for name in ("DOCKER_HOST", "CONTAINER_HOST"):
+        monkeypatch.setenv(name, "unix:///nonexistent/engine.sock")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("PATCHWRIGHT_CACHE", str(tmp_path))
     with pytest.raises(SandboxUnavailable, match="by name: `--sandbox none`"):

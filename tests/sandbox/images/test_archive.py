@@ -235,6 +235,7 @@ def test_environments_are_listed_and_pruned(small_cache: Path) -> None:
 def test_a_base_tar_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATCHWRIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    monkeypatch.setenv("CONTAINER_HOST", "unix:///nonexistent")
     from sandbox.images import cached_bases, recipe
 
     digest = recipe().digest
@@ -245,3 +246,28 @@ def test_a_base_tar_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATCHWRIGHT_CACHE", str(tmp_path / "other"))
     assert load(tmp_path / "file").bases == (f"base-{digest}",)
     assert base_tar().read_bytes() == b"tar" and [base.digest for base in cached_bases()] == [digest]
+
+
+@pytest.mark.podman
+def test_several_images_go_through_podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers a load with all the names in one line, which is no name."""
+    need("podman")
+    monkeypatch.setenv("PATCHWRIGHT_CACHE", str(tmp_path / "cache"))
+    from sandbox.images.engine import connect
+
+    client = connect("podman")
+    mark = hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]
+    tags = [f"docker.io/patchwright-tests/{name}:{mark}" for name in ("one", "two")]
+    file = tmp_path / "images.tar"
+    try:
+        for tag in tags:
+            assert client.images.get(BASE_IMAGE).tag(*tag.rsplit(":", 1))
+        assert save(file, tags, kind="podman").docker == tuple(tags)
+        for tag in tags:
+            client.images.remove(tag)
+        assert load(file, kind="podman").docker == tuple(tags)
+        assert all(client.images.get(tag).id == client.images.get(BASE_IMAGE).id for tag in tags)
+    finally:
+        for tag in tags:
+            client.images.remove(tag, force=True)
+        client.close()
