@@ -1,7 +1,7 @@
 """What is kept of one attempt at one instance: all that reports, comparisons and a resumed run read.
 
-Written whole when the attempt is over, as JSON (`FORMAT`). Left out: the patch's own text and the logs, which lie in the
-official layout beside it (`evals.runs.folder`).
+Written whole when the attempt is over, as JSON (`FORMAT`). Left out: the patch's own text and the logs, which lie in
+the official layout beside it (`evals.runs.folder`).
 """
 
 from __future__ import annotations
