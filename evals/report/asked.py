@@ -30,16 +30,23 @@ class Asked:
 
 
 def asked_of(manifest: Mapping[str, Any], records: Sequence[AttemptRecord]) -> Asked:
-    """From the manifest's `instances` (ids or a number) and `attempts`; never fewer than there are records of."""
+    """From the ids (or the number) of `instances` in the manifest's `dataset` and the `attempts` in its `settings`, or
+    both at its top; never fewer than there are records of."""
     seen = sorted({record.instance_id for record in records})
-    attempts = max([_number(manifest.get("attempts")), 1, *(record.attempt for record in records)])
-    named = manifest.get("instances")
+    wanted = _number(_said(manifest, "settings", "attempts"))
+    attempts = max([wanted, 1, *(record.attempt for record in records)])
+    named = _said(manifest, "dataset", "instances")
     names = tuple(name for name in named if isinstance(name, str)) if isinstance(named, list | tuple) else ()
     if names:
         names = tuple(dict.fromkeys([*names, *seen]))
         return Asked(len(names), attempts, names)
     count = max(_number(named), len(seen))
     return Asked(count, attempts, tuple(seen) if count == len(seen) else ())
+
+
+def _said(manifest: Mapping[str, Any], part: str, name: str) -> object:
+    inner = manifest.get(part)
+    return inner[name] if isinstance(inner, Mapping) and name in inner else manifest.get(name)
 
 
 def _number(value: object) -> int:

@@ -36,7 +36,7 @@ def report_of(records: Iterable[AttemptRecord], manifest: Mapping[str, Any]) -> 
         "format": FORMAT,
         "run": str(manifest.get("run") or next((record.run for record in found), "")),
         "models": sorted({record.model for record in found}),
-        "manifest": dict(manifest),
+        "manifest": _made_with(manifest),
         "counts": _counts(rows, asked),
         "resolved": _resolved(rows, asked),
         "repeats": _repeats(rows, asked),
@@ -62,6 +62,14 @@ def without_times(report: Mapping[str, Any]) -> dict[str, Any]:
     dropped = _TIMES | {"tries", "environment"}
     same["attempts"] = [{k: v for k, v in row.items() if k not in dropped} for row in report["attempts"]]
     return same
+
+
+def _made_with(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest without what follows from it or stands in the attempts: seeds and environments of each instance."""
+    kept = {name: value for name, value in manifest.items() if name != "environments"}
+    if isinstance(seeds := kept.get("seeds"), Mapping):
+        kept["seeds"] = {name: value for name, value in seeds.items() if name != "by_instance"}
+    return kept
 
 
 # -- one attempt ------------------------------------------------------------------------------------------------

@@ -1,0 +1,394 @@
+"""The report as one page: what was resolved, of what, how sure that is, what it took, why the rest failed.
+
+It stands by itself: no request leaves it, and without its script only sorting and searching are missing. All names
+and messages are data of others and are shown as text. Left out: what the numbers are (`summary`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from evals.report import plots
+from evals.report.html import Html, document, element, joined
+from evals.report.instances import anchor, instance_table, trajectory_address
+from evals.report.numbers import count, duration, interval, money, percent, plural, short_count
+from evals.report.setup import setup_tables
+
+MAX_NAMED: Final = 1000  # attempts that one list names
+_SECTIONS: Final = (
+    ("result", "Result"),
+    ("groups", "By group"),
+    ("use", "What it took"),
+    ("failures", "Failures"),
+    ("checks", "Checks"),
+    ("instances", "Instances"),
+    ("set-up", "Set-up"),
+)
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The whole page as text, to be written as UTF-8."""
+    manifest = report["manifest"]
+    body = (
+        _head(report, manifest),
+        element(
+            "main",
+            _result(report),
+            _groups(report["by"]),
+            _use(report),
+            _failures(report),
+            _checks(report),
+            instance_table(report["attempts"], report["counts"]["per_instance"]),
+            setup_tables(manifest),
+        ),
+        element("footer", element("p", _about(report))),
+    )
+    return document(f"{_model(report)} – {report['run']}", *body)
+
+
+def _model(report: Mapping[str, Any]) -> str:
+    return ", ".join(report["models"]) or "no model"
+
+
+def _dataset(manifest: Mapping[str, Any]) -> str:
+    said = manifest.get("dataset")
+    return str(said.get("name", "") if isinstance(said, Mapping) else said or "")
+
+
+def _head(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> Html:
+    counts = report["counts"]
+    of = plural(counts["instances_asked"], "instance")
+    if counts["per_instance"] > 1:
+        of += f", {counts['per_instance']} attempts each"
+    return element(
+        "header",
+        element("div", "Evaluation run ", element("code", report["run"]), class_="eyebrow"),
+        element("h1", _model(report)),
+        element("p", " on ".join(part for part in (of, _dataset(manifest)) if part)),
+        element("nav", [element("a", name, href=f"#{slug}") for slug, name in _SECTIONS], aria_label="Sections"),
+    )
+
+
+# -- the result -------------------------------------------------------------------------------------------------
+
+
+def _result(report: Mapping[str, Any]) -> Html:
+    counts, rate = report["counts"], report["resolved"]
+    parts = [
+        ("resolved", "resolved", counts["resolved"]),
+        ("unresolved", "unresolved", counts["unresolved"]),
+        ("no_patch", "no patch", counts["no_patch"]),
+        ("infrastructure", "no verdict (infrastructure)", counts["infrastructure"]),
+        ("missing", "not ended", counts["missing"]),
+    ]
+    keys = [
+        element("span", element("i", class_=f"key key-{kind}"), f"{name} {count(number)}")
+        for kind, name, number in parts
+        if number
+    ]
+    hero = element(
+        "div",
+        element("div", percent(rate["rate"]), class_="figure"),
+        element(
+            "div",
+            element("p", element("strong", f"{count(rate['resolved'])} of {plural(rate['attempts'], 'attempt')}"),
+                    f" resolved; 95 % interval {interval(rate['low'], rate['high'])} (Wilson)"),
+            plots.interval_bar(rate["rate"], rate["low"], rate["high"], 480),
+            class_="beside",
+        ),
+        class_="hero",
+    )  # fmt: skip
+    return element(
+        "section",
+        hero,
+        plots.parts_bar("parts", "Results of all attempts", parts),
+        element("p", keys, class_="legend"),
+        _denominator(report),
+        _facts(report),
+        _repeats(report["repeats"]),
+        id="result",
+    )
+
+
+def _denominator(report: Mapping[str, Any]) -> Html:
+    """What the rate is a share of, in words, and the other shares that somebody may mean."""
+    counts, rate = report["counts"], report["resolved"]
+    lines = [f"The denominator: {rate['denominator']}."]
+    if counts["infrastructure"]:
+        other = rate["with_a_verdict"]
+        lines.append(
+            f"Without the {plural(counts['infrastructure'], 'attempt')} that the infrastructure failed: "
+            f"{plots.rate_words(other)} of {count(other['attempts'])}."
+        )
+    if counts["doubtful"]:
+        other = rate["without_doubtful"]
+        lines.append(
+            f"Without the {count(counts['doubtful'])} whose environment is in doubt as well: {plots.rate_words(other)} "
+            f"of {count(other['attempts'])}."
+        )
+    if counts["per_instance"] > 1:
+        lines.append(
+            "The rate is the mean over instances; attempts at one instance resemble each other, and the interval "
+            "takes that into account."
+        )
+    missing = counts["missing"]
+    note = (
+        element(
+            "p",
+            f"Not finished: {plural(missing, 'attempt')} of {count(counts['attempts_asked'])} asked for "
+            f"{'has' if missing == 1 else 'have'} not ended and {'is' if missing == 1 else 'are'} not in the rate.",
+            class_="note",
+        )
+        if missing
+        else None
+    )
+    return joined(element("p", " ".join(lines)), note)
+
+
+def _facts(report: Mapping[str, Any]) -> Html:
+    usage = report["usage"]
+    cached = usage["cached_share"]["overall"]
+
+    def total(name: str) -> float | None:
+        said: float | None = usage[name].get("sum")
+        return said
+
+    def per(name: str, shown: Any) -> str:
+        return f"{shown(usage[name]['mean'])} per attempt" if usage[name]["known"] else "not known"
+
+    unpriced = usage["cost"]["unknown"]
+    price = per("cost", money) + (f", not known of {count(unpriced)}" if unpriced and usage["cost"]["known"] else "")
+    facts = (
+        ("Tokens written", short_count(total("completion_tokens")), per("completion_tokens", short_count)),
+        ("Tokens read", short_count(total("prompt_tokens")), per("prompt_tokens", short_count)),
+        ("Of these cached", percent(cached), "of all prompts' tokens"),
+        ("Cost", money(total("cost")), price),
+        ("Steps", short_count(total("steps")), per("steps", short_count)),
+        ("Time of attempts", duration(total("seconds")), per("seconds", duration)),
+    )
+    cells = [element("div", element("dt", n), element("dd", v, element("small", s))) for n, v, s in facts]
+    return element("dl", cells, class_="facts")
+
+
+def _repeats(repeats: Mapping[str, Any] | None) -> Html | None:
+    if repeats is None:
+        return None
+    most, unfinished = repeats["attempts"], repeats["unfinished"]
+    title = f"pass@k and pass^k of {plural(repeats['instances'], 'instance')} with {most} attempts each"
+    left = f"; {plural(unfinished, 'instance')} with attempts that haven't ended left out" if unfinished else ""
+    said = element(
+        "p",
+        "pass@k: at least one of k attempts is right; pass^k: all of them are. Both are unbiased estimates"
+        + left
+        + ".",
+    )
+    if not repeats["instances"]:
+        return joined(element("h3", title), said)
+    curve = repeats["curve"]
+    lines = [
+        ("a", "pass@k", [(point["k"], point["pass_at"]) for point in curve]),
+        ("b", "pass^k", [(point["k"], point["pass_hat"]) for point in curve]),
+    ]
+    drawn = plots.curves(
+        "passes", title, lines, shown=lambda k: f"{k:g}" if k == int(k) else "",
+        description="; ".join(f"k = {p['k']}: {percent(p['pass_at'])} and {percent(p['pass_hat'])}" for p in curve),
+    )  # fmt: skip
+    rows = [[str(p["k"]), percent(p["pass_at"]), percent(p["pass_hat"])] for p in curve]
+    times = [
+        ("a", f"{number} of {most}", times) for number, times in reversed(list(enumerate(repeats["resolved_times"])))
+    ]
+    keys = [element("span", element("i", class_=f"key key-{kind}"), name) for kind, name, _ in lines]
+    return joined(
+        element("h3", title),
+        said,
+        element(
+            "div",
+            element("figure", drawn, element("p", keys, class_="legend")),
+            element("div", plain_table(("k", "pass@k", "pass^k"), rows)),
+            element("figure", element("figcaption", "Instances by how often they were resolved"),
+                    plots.bars(times, repeats["instances"])),
+            class_="plots",
+        ),
+    )  # fmt: skip
+
+
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str | Html]]) -> Html:
+    """A table whose first column names the row and whose others are numbers, unless they are markup."""
+    first = [element("th", name, scope="col", class_="number" if at else None) for at, name in enumerate(head)]
+    body = [
+        element(
+            "tr",
+            element("th", row[0], scope="row"),
+            [element("td", cell, class_=None if isinstance(cell, Html) else "number") for cell in row[1:]],
+        )
+        for row in rows
+    ]
+    table = element("table", element("thead", element("tr", first)), element("tbody", body))
+    return element("div", table, class_="scroll", tabindex=0)
+
+
+# -- groups, use, failures --------------------------------------------------------------------------------------
+
+
+def _groups(by: Mapping[str, Any]) -> Html:
+    names = (("repository", "By repository"), ("difficulty", "By difficulty"), ("end", "By how the attempt ended"))
+    parts = [element("h2", "Resolved by group")]
+    for key, title in names:
+        rows = [
+            [
+                group["name"],
+                count(group["resolved"]),
+                count(group["attempts"]),
+                percent(group["rate"]),
+                interval(group["low"], group["high"]),
+                plots.interval_bar(group["rate"], group["low"], group["high"]),
+                count(group["infrastructure"]) if group["infrastructure"] else "",
+            ]
+            for group in by[key]
+        ]
+        head = ("group", "resolved", "attempts", "rate", "95 % interval", "0 to 100 %", "no verdict")
+        parts += [element("h3", title), plain_table(head, rows)]
+    note = "Intervals of small groups are wide: where they overlap, the order of groups may be chance."
+    return element("section", *parts, element("p", note, class_="soft"), id="groups")
+
+
+_PLOTS: Final = (
+    ("steps", "Steps", count),
+    ("completion_tokens", "Tokens written", short_count),
+    ("prompt_tokens", "Tokens read", short_count),
+    ("cached_share", "Share of read tokens that were cached", lambda share: percent(share, 0)),
+    ("cost", "Cost", money),
+    ("seconds", "Time", duration),
+)
+
+
+def _use(report: Mapping[str, Any]) -> Html:
+    figures = []
+    for name, title, shown in _PLOTS:
+        spread = report["usage"][name]
+        if not spread["known"]:
+            continue
+        unknown = f" – not known of {count(spread['unknown'])}" if spread["unknown"] else ""
+        caption = element("figcaption", f"{title} per attempt", element("small", unknown))
+        drawn = plots.histogram(f"use-{name.replace('_', '-')}", f"{title} per attempt", spread, shown)
+        figures.append(element("figure", caption, drawn))
+    if reach := _reach(report["attempts"]):
+        figures.append(reach)
+    if not figures:
+        figures = [element("p", "Nothing is known of it: the predictions are somebody else's.")]
+    return element(
+        "section",
+        element("h2", "What it took"),
+        plots.legend("resolved", "unresolved", "no_verdict"),
+        element("div", figures, class_="plots"),
+        id="use",
+    )
+
+
+def _reach(rows: Sequence[Mapping[str, Any]]) -> Html | None:
+    """The share that is resolved within so many steps: what a lower limit would have cost."""
+    solved = sorted(row["steps"] for row in rows if row["status"] == "resolved" and row["steps"])
+    if len(solved) < 2 or solved[0] == solved[-1]:
+        return None
+    points = {0: 0.0} | {steps: at / len(rows) for at, steps in enumerate(solved, 1)}
+    most = max(row["steps"] for row in rows)
+    points[most] = len(solved) / len(rows)
+    drawn = plots.curves(
+        "reach", "Resolved within so many steps", [("a", "resolved", list(points.items()))], shown=count, steps=True,
+        description=f"Half of what was resolved took {solved[(len(solved) - 1) // 2]} steps or fewer.",
+    )  # fmt: skip
+    caption = element("figcaption", "Resolved within so many steps", element("small", " – share of all attempts"))
+    return element("figure", caption, drawn)
+
+
+def _failures(report: Mapping[str, Any]) -> Html:
+    clusters, total = report["causes"], report["counts"]["attempts"]
+    known = {(row["instance_id"], row["attempt"]): row for row in report["attempts"]}
+    parts = [element("h2", "Why attempts aren't resolved")]
+    if not clusters:
+        return element("section", *parts, element("p", "All of them are."), id="failures")
+    parts.append(
+        element(
+            "p",
+            "Each attempt stands under the first cause that its record shows. A cluster says where to look, not what "
+            "the mistake was.",
+        )
+    )
+    for cluster in clusters:
+        members = [known[instance, attempt] for instance, attempt in cluster["attempts"]]
+        size = len(members)
+        kind = "infrastructure" if cluster["cause"] == "infrastructure" else "unresolved"
+        also = f" Holds as well for {count(cluster['also'])} listed under another cause." if cluster["also"] else ""
+        parts.append(
+            element(
+                "div",
+                element("h3", cluster["cause"]),
+                plots.bars([(kind, plural(size, "attempt"), size)], total),
+                element("p", f"{cluster['meaning']}.{also}", class_="soft"),
+                element("details", element("summary", "which"), names_list(members)),
+                class_="cluster",
+            )
+        )
+    return element("section", *parts, id="failures")
+
+
+def names_list(rows: Sequence[Mapping[str, Any]]) -> Html:
+    """Attempts with links to their trajectories, or to their row in the table."""
+    items = []
+    for row in rows[:MAX_NAMED]:
+        address = trajectory_address(row) or f"#{anchor(row)}"
+        name = row["instance_id"] + (f", attempt {row['attempt']}" if row["attempt"] > 1 else "")
+        items.append(element("li", element("a", name, href=address)))
+    if len(rows) > MAX_NAMED:
+        items.append(element("li", f"and {count(len(rows) - MAX_NAMED)} more"))
+    return element("ul", items, class_="names")
+
+
+# -- checks -----------------------------------------------------------------------------------------------------
+
+
+def _checks(report: Mapping[str, Any]) -> Html:
+    parts = [element("h2", "Checks")]
+    for field, title, none in (
+        ("leaks", "Looked for the answer", "No trajectory was flagged."),
+        ("doubts", "Environment in doubt", "No verdict is in doubt for its environment."),
+        ("infrastructure", "No verdict: the infrastructure failed", "Every attempt that ended has a verdict."),
+    ):
+        parts.append(element("h3", title))
+        rows = [
+            [_name(one), element("span", "; ".join(value) if isinstance(value := one[_FIELD[field]], list) else value)]
+            for one in report[field][:MAX_NAMED]
+        ]
+        parts.append(plain_table(("attempt", "what was seen"), rows) if rows else element("p", none, class_="soft"))
+    retried = [row for row in report["attempts"] if row["tries"]]
+    if retried:
+        parts.append(element("h3", "Tried again after a failure of the infrastructure"))
+        rows = [[_name(row), element("span", "; ".join(row["tries"]))] for row in retried[:MAX_NAMED]]
+        parts.append(plain_table(("attempt", "what failed before"), rows))
+    if report["missing"]:
+        names = [element("li", _name(one)) for one in report["missing"][:MAX_NAMED]]
+        what = element("summary", plural(len(report["missing"]), "attempt"))
+        parts += [element("h3", "Not ended"), element("details", what, element("ul", names, class_="names"))]
+    return element("section", *parts, id="checks")
+
+
+_FIELD: Final = {"leaks": "leaks", "doubts": "doubt", "infrastructure": "infrastructure"}
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    return f"{one['instance_id']}, attempt {one['attempt']}" if one["attempt"] > 1 else str(one["instance_id"])
+
+
+def _about(report: Mapping[str, Any]) -> str:
+    rules = sorted({row["swebench"] for row in report["attempts"] if row["swebench"]})
+    by = f" Verdicts by the rules of swebench {' and '.join(rules)}." if rules else ""
+    said = manifest_version(report["manifest"])
+    return f"Written by Patchwright{f' {said}' if said else ''} from the run's records.{by}"
+
+
+def manifest_version(manifest: Mapping[str, Any]) -> str:
+    versions = manifest.get("versions")
+    said = str(versions.get("patchwright", "")) if isinstance(versions, Mapping) else ""
+    return said if re.fullmatch(r"[\w.+-]{1,40}", said) else ""
