@@ -216,7 +216,12 @@ def instances_for_mean(mean: float, deviation: float, *, power: float = 0.8, alp
     """
     if not mean:
         raise ValueError("no number of pairs shows a difference of zero")
-    return max(1, math.ceil(round(((sum(_normal_quantiles(power, alpha))) * deviation / mean) ** 2, 9)))
+    return max(1, math.ceil(round((sum(_normal_quantiles(power, alpha)) * deviation / mean) ** 2, 9)))
+
+
+def mean_seen(deviation: float, pairs: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
+    """The smallest mean that so many pairs tell from zero with probability `power`: `instances_for_mean` inverted."""
+    return sum(_normal_quantiles(power, alpha)) * deviation / math.sqrt(pairs)
 
 
 def _normal_quantiles(power: float, alpha: float) -> tuple[float, float]:

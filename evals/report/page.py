@@ -15,6 +15,8 @@ from evals.report.html import Html, document, element, joined
 from evals.report.instances import anchor, instance_table, trajectory_address
 from evals.report.numbers import count, duration, interval, money, percent, plural, short_count
 from evals.report.setup import setup_tables
+from evals.report.tables import plain_table
+from evals.report.use import use_section
 
 MAX_NAMED: Final = 1000  # attempts that one list names
 _SECTIONS: Final = (
@@ -37,7 +39,7 @@ def page(report: Mapping[str, Any]) -> str:
             "main",
             _result(report),
             _groups(report["by"]),
-            _use(report),
+            use_section(report),
             _failures(report),
             _checks(report),
             instance_table(report["attempts"], report["counts"]["per_instance"]),
@@ -214,21 +216,6 @@ def _repeats(repeats: Mapping[str, Any] | None) -> Html | None:
     )  # fmt: skip
 
 
-def plain_table(head: Sequence[str], rows: Sequence[Sequence[str | Html]]) -> Html:
-    """A table whose first column names the row and whose others are numbers, unless they are markup."""
-    first = [element("th", name, scope="col", class_="number" if at else None) for at, name in enumerate(head)]
-    body = [
-        element(
-            "tr",
-            element("th", row[0], scope="row"),
-            [element("td", cell, class_=None if isinstance(cell, Html) else "number") for cell in row[1:]],
-        )
-        for row in rows
-    ]
-    table = element("table", element("thead", element("tr", first)), element("tbody", body))
-    return element("div", table, class_="scroll", tabindex=0)
-
-
 # -- groups, use, failures --------------------------------------------------------------------------------------
 
 
@@ -252,55 +239,6 @@ def _groups(by: Mapping[str, Any]) -> Html:
         parts += [element("h3", title), plain_table(head, rows)]
     note = "Intervals of small groups are wide: where they overlap, the order of groups may be chance."
     return element("section", *parts, element("p", note, class_="soft"), id="groups")
-
-
-_PLOTS: Final = (
-    ("steps", "Steps", count),
-    ("completion_tokens", "Tokens written", short_count),
-    ("prompt_tokens", "Tokens read", short_count),
-    ("cached_share", "Share of read tokens that were cached", lambda share: percent(share, 0)),
-    ("cost", "Cost", money),
-    ("seconds", "Time", duration),
-)
-
-
-def _use(report: Mapping[str, Any]) -> Html:
-    figures = []
-    for name, title, shown in _PLOTS:
-        spread = report["usage"][name]
-        if not spread["known"]:
-            continue
-        unknown = f" – not known of {count(spread['unknown'])}" if spread["unknown"] else ""
-        caption = element("figcaption", f"{title} per attempt", element("small", unknown))
-        drawn = plots.histogram(f"use-{name.replace('_', '-')}", f"{title} per attempt", spread, shown)
-        figures.append(element("figure", caption, drawn))
-    if reach := _reach(report["attempts"]):
-        figures.append(reach)
-    if not figures:
-        figures = [element("p", "Nothing is known of it: the predictions are somebody else's.")]
-    return element(
-        "section",
-        element("h2", "What it took"),
-        plots.legend("resolved", "unresolved", "no_verdict"),
-        element("div", figures, class_="plots"),
-        id="use",
-    )
-
-
-def _reach(rows: Sequence[Mapping[str, Any]]) -> Html | None:
-    """The share that is resolved within so many steps: what a lower limit would have cost."""
-    solved = sorted(row["steps"] for row in rows if row["status"] == "resolved" and row["steps"])
-    if len(solved) < 2 or solved[0] == solved[-1]:
-        return None
-    points = {0: 0.0} | {steps: at / len(rows) for at, steps in enumerate(solved, 1)}
-    most = max(row["steps"] for row in rows)
-    points[most] = len(solved) / len(rows)
-    drawn = plots.curves(
-        "reach", "Resolved within so many steps", [("a", "resolved", list(points.items()))], shown=count, steps=True,
-        description=f"Half of what was resolved took {solved[(len(solved) - 1) // 2]} steps or fewer.",
-    )  # fmt: skip
-    caption = element("figcaption", "Resolved within so many steps", element("small", " – share of all attempts"))
-    return element("figure", caption, drawn)
 
 
 def _failures(report: Mapping[str, Any]) -> Html:

@@ -47,6 +47,20 @@ def interval_bar(rate: float | None, low: float, high: float, width: int = 160) 
     return element("svg", *shapes, viewBox=f"0 0 {width} 16", class_="bar", aria_hidden="true")
 
 
+def difference_bar(difference: float, low: float, high: float, width: int = 480) -> Html:
+    """A difference of rates as a dot within its interval, around zero. The numbers stand beside it."""
+    reach = max(abs(low), abs(high), abs(difference), 0.02) * 1.15
+    middle, scale = width / 2, (width / 2 - 6) / reach
+    return element(
+        "svg",
+        element("line", x1=4, x2=width - 4, y1=8, y2=8, class_="track"),
+        element("line", x1=middle, x2=middle, y1=1, y2=15, class_="median"),
+        element("line", x1=middle + scale * low, x2=middle + scale * high, y1=8, y2=8, class_="range"),
+        element("circle", cx=middle + scale * difference, cy=8, r=4.5, class_="dot"),
+        viewBox=f"0 0 {width} 16", class_="bar", aria_hidden="true",
+    )  # fmt: skip
+
+
 def parts_bar(slug: str, title: str, parts: Sequence[tuple[str, str, int]]) -> Html:
     """Parts of a whole as one bar; a part is (class, name, count), and those of none are left out."""
     total = sum(number for _, _, number in parts) or 1

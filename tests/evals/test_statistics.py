@@ -20,6 +20,7 @@ from evals.statistics import (
     instances_for_mean,
     instances_needed,
     mcnemar_exact,
+    mean_seen,
     pass_at_k,
     pass_hat_k,
     quantile,
@@ -229,6 +230,7 @@ def test_the_difference_that_is_seen_needs_just_these_instances(rate: float, n: 
 
 def test_a_mean_of_rates_needs_what_a_mean_of_flips_does() -> None:
     assert instances_for_mean(0.5, 1.0) == 32  # by hand: ((1.959964 + 0.841621) / 0.5) ** 2 = 31.4
+    assert mean_seen(1.0, 32) == pytest.approx(0.4953, abs=1e-4) and instances_for_mean(mean_seen(1, 80), 1) == 80
     assert instances_for_mean(-0.03, math.sqrt(0.15 - 0.03**2)) == pytest.approx(1306, abs=10)
 
 
