@@ -39,8 +39,9 @@ def power(
     Runs on the same instances need fewer, the more they agree on which ones they solve. That is said by --discordant:
     `agent eval compare` shows it as its flips. Without it there is a line for each of several correlations.
 
-        agent eval power --rate 0.5 --difference 0.03
-        agent eval power --rate 0.5 --instances 500 --discordant 0.15
+    \b
+    agent eval power --rate 0.5 --difference 0.03
+    agent eval power --rate 0.5 --instances 500 --discordant 0.15
     """
     if (difference is None) == (instances is None):
         raise click.UsageError(
@@ -100,5 +101,6 @@ def _designs(rate: float, difference: float | None, discordant: float | None) ->
             if not correlation:
                 raise
             continue
-        found.append((f"same instances, correlation {correlation:g}", share))
+        name = f"correlation {correlation:g}" if correlation else "independent"
+        found.append((f"same instances, {name}", share))
     return found

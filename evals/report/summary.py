@@ -58,6 +58,7 @@ def report_of(records: Iterable[AttemptRecord], manifest: Mapping[str, Any]) -> 
 def without_times(report: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs of the same thing have in common: no seconds, no worker, no run's name, no failed tries."""
     same = {key: value for key, value in report.items() if key not in ("run", "manifest", "usage", "attempts")}
+    same["counts"] = {key: value for key, value in report["counts"].items() if key != "retried"}
     same["usage"] = {key: value for key, value in report["usage"].items() if key != "seconds"}
     dropped = _TIMES | {"tries", "environment"}
     same["attempts"] = [{k: v for k, v in row.items() if k not in dropped} for row in report["attempts"]]

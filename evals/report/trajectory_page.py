@@ -35,8 +35,9 @@ def trajectory_page(run_folder: Path, row: Row | None = None, *, steps: Sequence
     """
     events, damage = _read(run_folder)
     steps = steps if steps is not None else kept_steps(run_folder)
+    changed = [step for step in steps or () if isinstance(step, dict) and isinstance(step.get("diff"), str)]
     title = f"{row['instance_id']}, attempt {row['attempt']}" if row else run_folder.name
-    turns, left = _turns(events, _by_call(steps or []))
+    turns, left = _turns(events, _by_call(changed))
     return document(
         title,
         element(
@@ -56,7 +57,7 @@ def trajectory_page(run_folder: Path, row: Row | None = None, *, steps: Sequence
             _issue(events),
             element("h2", "Turns", id="turns"),
             turns or element("p", "No turn was taken.", class_="soft"),
-            _after(events, steps or []),
+            _after(events, changed),
         ),
         script=False,
     )
@@ -154,8 +155,7 @@ Steps = Mapping[tuple[Any, Any], list[Row]]
 def _by_call(steps: Sequence[Row]) -> Steps:
     found: dict[tuple[Any, Any], list[Row]] = defaultdict(list)
     for step in steps:
-        if isinstance(step, dict) and isinstance(step.get("diff"), str):
-            found[step.get("turn"), step.get("call")].append(step)
+        found[step.get("turn"), step.get("call")].append(step)
     return found
 
 
@@ -172,7 +172,7 @@ def _turns(events: Sequence[Event], steps: Steps) -> tuple[list[Html], int]:
             if size > MAX_PAGE:
                 left += 1
                 continue
-            section = _turn(event.data, answers[event.data["turn"]], steps)
+            section = _turn(event.data, answers[event.data.get("turn")], steps)
             size += len(section)
             sections.append(section)
         elif note := _between(event):
@@ -195,7 +195,7 @@ def _between(event: Event) -> str:
 
 
 def _turn(data: Mapping[str, Any], answers: Sequence[Event], steps: Steps) -> Html:
-    number = data["turn"]
+    number = int(data.get("turn") or 0)
     parts: list[Html | None] = []
     if reasoning := str(data.get("reasoning") or "").strip():
         thought = element("div", cut(reasoning), class_="thinking")
@@ -216,11 +216,11 @@ def _turn(data: Mapping[str, Any], answers: Sequence[Event], steps: Steps) -> Ht
 
 
 def _figures(data: Mapping[str, Any]) -> str:
-    usage = data["usage"]
-    said = [f"{plural(usage['completion'], 'token')} in {duration(data['seconds'])}"]
+    usage: Mapping[str, Any] = data.get("usage") or {}
+    said = [f"{plural(usage.get('completion') or 0, 'token')} in {duration(data.get('seconds'))}"]
     if usage.get("prompt") and usage.get("cached") is not None:
         said.append(f"{percent(usage['cached'] / usage['prompt'], 0)} of {count(usage['prompt'])} cached")
-    if lost := turn_usage(data).lost:
+    if data.get("prefix") and (lost := turn_usage(data).lost):
         said.append(lost)
     return "; ".join(said)
 
@@ -259,7 +259,7 @@ def _after(events: Sequence[Event], steps: Sequence[Row]) -> Html:
         for event in events
         if event.type is EventType.LOOP_ENDED
     ]
-    late = [_changed(step) for step in steps if step.get("call") is None and isinstance(step.get("diff"), str)]
+    late = [_changed(step) for step in steps if step.get("call") is None]
     checks = []
     for event in events:
         if event.type is EventType.CHECK and event.data.get("kind") != "apply":

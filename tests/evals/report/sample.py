@@ -22,6 +22,16 @@ DIFFICULTIES = ("<15 min fix", "15 min - 1 hour", "1-4 hours")
 RUN, MODEL = "nightly-7", "Qwen/Qwen3.6-27B"
 
 
+def small() -> tuple[list[AttemptRecord], dict[str, Any]]:
+    """Nine instances with two attempts each, one of them not ended: the golden report's."""
+    names = ids()[::7]
+    made = [record for record in records(2) if record.instance_id in names]
+    said = manifest(2)
+    said["dataset"]["instances"] = names
+    del made[3]
+    return made, said
+
+
 def manifest(attempts: int = 1) -> dict[str, Any]:
     """As a run writes it, with what doesn't matter here left out."""
     return {
