@@ -31,6 +31,7 @@ ALPHA: Final = 0.05
 POWER: Final = 0.8
 MAX_DIFFERENCES: Final = 200  # of the manifests
 _DIGITS: Final = 6
+_FEWER: Final = 2_000  # resamples for what runs took: nobody decides by its third digit
 _NOT_SETTINGS: Final = frozenset({"run", "created", "machine", "environments", "seeds", "format"})
 RULE: Final = (
     "An instance counts once on each side, with the share of its attempts that is resolved. Instances without a "
@@ -142,7 +143,7 @@ def _used(pairs: Sequence[Pair], measure: str) -> dict[str, Any] | None:
     known = [(a.used[measure], b.used[measure]) for _, a, b in pairs if measure in a.used and measure in b.used]
     if not known:
         return None
-    interval = bootstrap_difference([b - a for a, b in known])
+    interval = bootstrap_difference([b - a for a, b in known], resamples=_FEWER)
     return {
         "pairs": len(known),
         "a": round(fmean(a for a, _ in known), _DIGITS),

@@ -25,6 +25,7 @@ from evals.report.summary import Row
 MAX_TEXT: Final = 8_000  # characters of one observation, argument or thought
 MAX_DIFF_LINES: Final = 1_500
 MAX_PAGE: Final = 6_000_000  # characters of all turns; the turns after that are only counted
+_FEW: Final = 60  # steps whose list is open from the start
 _TIP: Final = "cut: %s characters left out here"
 
 
@@ -56,6 +57,7 @@ def trajectory_page(run_folder: Path, row: Row | None = None, *, steps: Sequence
             _patch(run_folder),
             _issue(events),
             element("h2", "Turns", id="turns"),
+            _overview(events, _by_call(changed)),
             turns or element("p", "No turn was taken.", class_="soft"),
             _after(events, changed),
         ),
@@ -178,6 +180,24 @@ def _turns(events: Sequence[Event], steps: Steps) -> tuple[list[Html], int]:
         elif note := _between(event):
             sections.append(element("p", note, class_="note"))
     return sections, left
+
+
+def _overview(events: Sequence[Event], steps: Steps) -> Html | None:
+    """All steps in a line each: their calls, whether one failed, whether something changed."""
+    failed = {
+        event.data.get("turn") for event in events if event.type is EventType.OBSERVATION and event.data.get("failed")
+    }
+    changed = {turn for turn, _ in steps}
+    items = []
+    for event in events:
+        if event.type is EventType.TURN:
+            number = int(event.data.get("turn") or 0)
+            names = ", ".join(str(call.get("name", ""))[:60] for call in event.data.get("calls") or []) or "no call"
+            marks = [word for word, turns in (("changed", changed), ("failed", failed)) if number in turns]
+            mark = element("span", f" {', '.join(marks)}", class_="mark") if marks else None
+            items.append(element("li", element("a", names, href=f"#step-{number + 1}"), mark))
+    listed = element("ol", items, class_="names")
+    return element("details", element("summary", "all steps"), listed, open=len(items) <= _FEW) if items else None
 
 
 def _between(event: Event) -> str:
