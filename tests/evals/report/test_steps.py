@@ -91,6 +91,7 @@ async def test_a_repository_runs_nothing_while_it_is_shown(kept: Kept, tmp_path:
     kept.git("config", "diff.external", f"touch {mark}")
     kept.git("config", "diff.evil.textconv", f"touch {mark}")
     kept.git("config", "diff.evil.command", f"touch {mark}")
+    (kept.folder / "repository.git" / "info" / "attributes").write_text("a diff=evil\n")
     base, after = kept.tree(a="1\n"), kept.tree(a="2\n", **{".gitattributes": "* diff=evil\n"})
     kept.start(base)
     kept.answer(0, 0, after)
