@@ -20,6 +20,7 @@ from evals.report import page, report_of, trajectory_page, write_report
 from evals.report.comparison import compare
 from evals.report.comparison_page import comparison_page
 from evals.report.html import Html, element, escaped
+from evals.report.setup import setup_tables
 from evals.report.sides import read_side
 from evals.report.trajectory_page import MAX_DIFF_LINES, cut, diff_block
 from evals.runs.record import AttemptRecord, Judged, Predicted, Usage
@@ -111,6 +112,12 @@ def test_a_page_says_what_the_report_says(attempts: int) -> None:
     ids = set(seen.values("id"))
     assert len(labelled) >= 7
     assert all(set(str(attrs["aria-labelledby"]).split()) <= ids for attrs in labelled)
+
+
+def test_the_set_up_is_what_was_chosen_not_what_follows_from_it() -> None:
+    text = Page(setup_tables({"environments": {"x": {"image": "unseen"}}, "later": {"part": [1, 2]}} | manifest())).text
+    assert "limits.steps 250" in text and "part 1, 2" in text and "a rule" in text
+    assert "django__django" not in text and "unseen" not in text
 
 
 def test_pages_of_little_and_of_nothing() -> None:
