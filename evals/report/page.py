@@ -62,13 +62,15 @@ def _dataset(manifest: Mapping[str, Any]) -> str:
 def _head(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> Html:
     counts = report["counts"]
     of = plural(counts["instances_asked"], "instance")
+    if dataset := _dataset(manifest):
+        of += f" of {dataset}"
     if counts["per_instance"] > 1:
         of += f", {counts['per_instance']} attempts each"
     return element(
         "header",
         element("div", "Evaluation run ", element("code", report["run"]), class_="eyebrow"),
         element("h1", _model(report)),
-        element("p", " on ".join(part for part in (of, _dataset(manifest)) if part)),
+        element("p", of),
         element("nav", [element("a", name, href=f"#{slug}") for slug, name in _SECTIONS], aria_label="Sections"),
     )
 
