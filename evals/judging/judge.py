@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,11 +52,11 @@ async def judge(spec: JudgeSpec, patch: str, folder: Path, *, unpatched: bool = 
     to be had, which is the infrastructure's doing.
     """
     started = time.monotonic()
-    script = _prepared(spec)
+    _script(spec, spec.environment.workdir)  # fails before anything is started
     try:
         files = OfficialFiles(folder)
         try:
-            report, doubt = await _judged(spec, _ended(patch), script, files, unpatched)
+            report, doubt = await _judged(spec, _ended(patch), files, unpatched)
             files.report(spec.instance.instance_id, report)
         finally:
             files.close()
@@ -66,15 +67,15 @@ async def judge(spec: JudgeSpec, patch: str, folder: Path, *, unpatched: bool = 
     return Judged(report, spec.rules.release, round(time.monotonic() - started, 2), doubt)
 
 
-def _prepared(spec: JudgeSpec) -> str:
-    """The script; fails before anything is started when nobody could read the tests' log."""
+def _script(spec: JudgeSpec, workdir: str) -> str:
+    """The evaluation script for a checkout there. JudgingFailed also when nobody could read the log it makes."""
     try:
         family = parser_family(spec.rules, spec.instance.repo, spec.instance.log_parser, spec.parser)
         if family not in PARSERS:
             from evals.grading.official import official_parser
 
             official_parser(family, spec.instance, spec.rules)
-        return eval_script(spec.instance, spec.environment, spec.rules)
+        return eval_script(spec.instance, replace(spec.environment, workdir=workdir), spec.rules)
     except (GradingFailed, ScriptUnknown) as problem:
         raise JudgingFailed(str(problem), again=False) from problem
 
@@ -84,12 +85,10 @@ def _ended(patch: str) -> str:
     return f"{patch}\n" if patch and not patch.endswith("\n") else patch
 
 
-async def _judged(
-    spec: JudgeSpec, patch: str, script: str, files: OfficialFiles, unpatched: bool
-) -> tuple[dict[str, Any], str]:
+async def _judged(spec: JudgeSpec, patch: str, files: OfficialFiles, unpatched: bool) -> tuple[dict[str, Any], str]:
     """The report's object and the doubt, with all other files written."""
     files.write(PATCH_FILE, as_bytes(patch))
-    files.write(SCRIPT_FILE, as_bytes(script))
+    files.write(SCRIPT_FILE, as_bytes(_script(spec, spec.environment.workdir)))
     if not (patch or unpatched or spec.instance.rest.get("grade_empty_patch")):
         files.write(OUTPUT_FILE, b"")
         files.log("The patch is empty: nothing is run")
@@ -98,8 +97,11 @@ async def _judged(
         files.log(f"Note: {remark}")
     tests = None
     async with fresh_place(spec.environment, {"run": spec.run}) as place:
+        # Without isolation the checkout lies where the machine has room, and /testbed may be somebody's.
+        script = as_bytes(_script(spec, place.sandbox.workdir))
+        files.write(SCRIPT_FILE, script)
         if await _patched(spec, place, patch, files):
-            tests = await _tested(spec, place, as_bytes(script), files)
+            tests = await _tested(spec, place, script, files)
     files.log(f"Grading answer for {spec.instance.instance_id}...")
     report, log = _report(spec, files)
     files.log(f"report: {report}\nResult for {spec.instance.instance_id}: resolved: {report['resolved']}")
