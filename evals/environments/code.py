@@ -1,8 +1,8 @@
 """Where an instance's code comes from: a folder of clones, a bundled task, else GitHub.
 
-In the folder `<instance_id>` goes before `<owner>__<name>` (and either may end in `.git`): it is code that stands for
-a base commit that can't be had, such as a source distribution put under git, and its HEAD is taken. What is fetched
-from GitHub stays in the cache, one repository for all instances of a project, so each commit is fetched once.
+In the folder `<instance_id>` goes before `<owner>__<name>` and `<owner>/<name>` (`.git` may follow): it is code that
+stands for a base commit that can't be had, such as a source distribution put under git, and its HEAD is taken. What is
+fetched from GitHub stays in the cache, one repository for all instances of a project; each commit is fetched once.
 
 Left out: the scrubbed checkout that a sandbox gets (`agent.checkout`).
 """
@@ -69,7 +69,7 @@ async def _bundled(instance: Instance) -> Code:
 def names_of(instance: Instance) -> tuple[str, ...]:
     """What an instance's repository may be called in a folder of clones: first the stand-in, then its project."""
     project = instance.repo.replace("/", "__")
-    return (instance.instance_id, f"{instance.instance_id}.git", project, f"{project}.git")
+    return (instance.instance_id, f"{instance.instance_id}.git", project, f"{project}.git", instance.repo)
 
 
 async def _in_folder(instance: Instance, repositories: Path) -> Code | None:
@@ -114,7 +114,7 @@ async def _fetched(instance: Instance, repositories: Path | None, tell: Tell) ->
         await _fetch(bare, url, commit, tell)
     except (GitError, TimeoutError) as error:
         said = error.stderr if isinstance(error, GitError) else f"no answer in {_FETCH_SECONDS:g} s"
-        where = f"not in {repositories} (as {' or '.join(names_of(instance)[::2])}), and " if repositories else ""
+        where = f"not in {repositories} (as {' or '.join(names_of(instance)[:3:2])}), and " if repositories else ""
         raise EnvironmentUnavailable(
             f"the code of {instance.instance_id} can't be had: it is {where}not to be fetched from {url} at {commit}: "
             f"{_last_line(said)}. Check the network, or name a folder of clones with --repositories; "

@@ -227,6 +227,7 @@ async def _built(
         "recipe": recipe.name,
         "recipe_sha256": recipe.sha256,
         "release": built.base,
+        "shared": Path(built.shared).name if kind == "bubblewrap" else built.shared,
         **installed,
         "code": code.said,
         "wants_network": list(recipe.wants_network),

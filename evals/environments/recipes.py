@@ -80,24 +80,27 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Recipes:
-    """All recipes that are known, the user's before the built-in ones."""
+    """All recipes that are known, in groups: any of the user's goes before any built-in one."""
 
-    known: tuple[Recipe, ...] = ()
+    groups: tuple[tuple[Recipe, ...], ...] = ()
 
     @classmethod
     def load(cls, paths: Iterable[Path] = (), *, built_in: bool = True) -> Recipes:
         """Those in these files and folders (their `*.toml` and `*.json`), then ours. RecipeBroken, OSError."""
-        files = [file for path in paths for file in _files(path)]
-        found = [recipe for file in files for recipe in read(file)]
-        ours = [recipe for file in _files(BUILT_IN) for recipe in read(file)] if built_in else []
-        return cls((*found, *ours))
+        given = tuple(recipe for path in paths for file in _files(path) for recipe in read(file))
+        ours = tuple(recipe for file in _files(BUILT_IN) for recipe in read(file)) if built_in else ()
+        return cls((given, ours))
+
+    @property
+    def known(self) -> tuple[Recipe, ...]:
+        return tuple(recipe for group in self.groups for recipe in group)
 
     def find(self, instance: Instance) -> Recipe | None:
-        """The recipe for an instance: one that names it, else its version's; the first of several."""
-        for wanted in (2, 1):
-            for recipe in self.known:
-                if recipe.serves(instance) == wanted:
-                    return recipe
+        """The recipe for an instance: in each group one that names it, else its version's; the first of several."""
+        for group in self.groups:
+            serving = [recipe for recipe in group if recipe.serves(instance)]
+            if serving:
+                return max(serving, key=lambda recipe: recipe.serves(instance))
         return None
 
 
@@ -131,7 +134,7 @@ def _recipe(entry: object, before: Mapping[str, Recipe], file: Path) -> Recipe:
     where = f"{file}: {entry['name']}"
     said = dict(entry)
     below = said.pop("pins_of", None)
-    if below is not None and below not in before:
+    if below is not None and (not isinstance(below, str) or below not in before):
         raise RecipeBroken(f"{where}: `pins_of` names {below!r}, which no recipe above it is called")
     recipe = _checked(Recipe(**_fields(said, where)), where)
     if below is not None:
