@@ -15,6 +15,7 @@ from typing import Final
 from evals.instance import Instance
 
 NOTHING: Final = "/dev/null"
+_SAME: Final = re.compile(r"^diff --git (?P<old>a/(?P<name>.+)) (?P<new>b/(?P=name))$")
 _DIFF: Final = re.compile(r"^diff --git (?P<old>[^\t\n]+) (?P<new>[^\t\n]+)$")
 _DIRECTIVE: Final = re.compile(r"diff --git a/.* b/(.*)")
 _HUNK: Final = re.compile(r"^@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
@@ -48,7 +49,9 @@ def _files(patch: str) -> Iterator[tuple[str, str]]:
     for line in patch.split("\n"):
         if left[0] > 0 or left[1] > 0:
             _count(line, left)
-        elif (found := _DIFF.match(line)) or (line.startswith("--- ") and (names is None or complete)):
+        elif (found := _SAME.match(line) or _DIFF.match(line)) or (
+            line.startswith("--- ") and (names is None or complete)
+        ):
             if names is not None:
                 yield names[0], names[1]
             names = [found["old"], found["new"]] if found else [_path(line), NOTHING]
@@ -78,6 +81,10 @@ def _named(line: str, names: list[str]) -> bool:
     elif line.startswith("+++ "):
         names[1] = _path(line)
         return True
+    elif line.startswith("rename from "):
+        names[0] = "a/" + _unquoted(line.removeprefix("rename from "))
+    elif line.startswith("rename to "):
+        names[1] = "b/" + _unquoted(line.removeprefix("rename to "))
     elif line.startswith("new file mode "):
         names[0] = NOTHING
     elif line.startswith("deleted file mode "):

@@ -155,7 +155,7 @@ def _commands(instance: Instance, environment: InstanceEnvironment, known: str) 
         return whole  # SWE-bench Live names commands that test everything
     if not command:
         raise ScriptUnknown(_missing(instance))
-    return [" ".join([command, *directives_of(instance)])]
+    return [" ".join([command, *map(shlex.quote, directives_of(instance))])]
 
 
 def _missing(instance: Instance) -> str:

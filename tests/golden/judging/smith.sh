@@ -1,0 +1,7 @@
+#!/bin/bash
+set -uxo pipefail
+cd /testbed
+git checkout 0000000000000000000000000000000000000000 -- t/a.py 't/b c.py'
+: '>>>>> Start Test Output'
+pytest -rA t/a.py 't/b c.py'
+: '>>>>> End Test Output'
