@@ -146,7 +146,11 @@ async def _working(
 
     engine = Engine(store, me, kinds, concurrency, poll)
     await asyncio.to_thread(store.beat, me, 0)
-    await asyncio.to_thread(engine.launch)
+    try:
+        await asyncio.to_thread(engine.launch)
+    except BaseException:
+        await asyncio.to_thread(store.forget, me.id)
+        raise
     keeper = Keeper(store, me, engine, lease)
     keeper.start()
     try:

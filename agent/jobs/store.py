@@ -99,8 +99,9 @@ class Store:
         return f"{self.application}.{kind}"
 
     def make_queue(self, kind: str) -> None:
-        """In the database a worker takes one job at a time; what a machine takes is said by its own worker."""
-        self._client.register_queue(self.queue(kind), worker_concurrency=1, on_conflict="never_update")
+        """What the row says holds for a worker's first look at most; then its own limits do (`agent.jobs.engine`)."""
+        name = self.queue(kind)
+        self._client.register_queue(name, worker_concurrency=1, polling_interval_sec=0.2, on_conflict="never_update")
 
     def close(self) -> None:
         self._client.destroy()
