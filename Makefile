@@ -16,11 +16,11 @@ demo:            ## Fix the example repository with the tiny demo model, in a sa
 test:            ## Lint, types, import rules, and every test that needs no torch (needs 9 minutes, 0.5 GB)
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n auto -m "not torch and not replay and not heavy and not evals and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "not torch and not replay and not heavy and not evals and not postgres and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)
 
 test-all: test   ## The rest: real weights, real model servers, Podman, replays of recorded runs on real projects
 	@scripts/setup.sh test-all
-	$(BIN)/python -m pytest -n auto -m "(torch or replay or heavy or evals) and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "(torch or replay or heavy or evals or postgres) and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto -m "$(ENGINES)" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto -m "sglang" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto -m "llamacpp or vllm" $(PYTEST_ARGS)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A private Postgres on the loopback for development and CI, on a machine without systemd. Debian or Ubuntu, with or without root.
 #
+#   scripts/postgres.sh install   install what is missing (as root); prints where its programs are
 #   scripts/postgres.sh start     install what is missing (as root), start, wait until it answers; prints PATCHWRIGHT_DATABASE
 #   scripts/postgres.sh stop      stop it; its data stays
 #   scripts/postgres.sh address   its URL, with the password; exit code 3 when there is none
@@ -104,6 +105,7 @@ case ${1:-} in
   address) address ;;
   status) if answers; then echo up; else echo down; exit 3; fi ;;
   wipe) lock; wipe ;;
+  install) install_postgres; programs ;;
   path) programs || exit 3 ;;
   *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

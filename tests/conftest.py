@@ -39,6 +39,7 @@ SERVERS = {
     "llamacpp": "scripts/llama-server.sh",
     "vllm": "scripts/vllm-cpu.sh",
     "evals": "scripts/swebench.sh",
+    "postgres": "scripts/postgres.sh",
 }
 CLIENTS = "scripts/clients.sh"  # also the router; their tests carry the mark `sglang` or `heavy`
 SERVER_SECONDS = 900  # a test that starts a real server, on a machine that is busy with others

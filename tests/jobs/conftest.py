@@ -68,6 +68,13 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.new_database()
 
 
+long = pytest.mark.parametrize(
+    "database",
+    [pytest.param("sqlite", marks=pytest.mark.heavy), pytest.param("postgres", marks=pytest.mark.postgres)],
+    indirect=True,
+)
+
+
 @pytest.fixture
 def diary(tmp_path: Path) -> Diary:
     return Diary(tmp_path / "diary")

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from agent.jobs import Ended, Job, Jobs
-from tests.jobs.conftest import Hire, Postgres, Worker, desk, until
+from tests.jobs.conftest import Hire, Postgres, Worker, desk, long, until
 from tests.jobs.works import Diary
 
 
@@ -75,6 +75,7 @@ async def test_a_restarted_worker_goes_on_where_the_killed_one_was(database: str
     assert not diary.by("began", "again") - set(ids)
 
 
+@long
 async def test_a_worker_that_wakes_up_late_stops_and_records_nothing(database: str, diary: Diary, hire: Hire) -> None:
     job = Job("run/frozen/1", "three", {"seconds": 0.7})
     nap = Job("run/nap/1", "nap", {"seconds": 60})
@@ -117,6 +118,7 @@ async def test_cancelled_jobs_end_whether_they_wait_or_run(database: str, diary:
     assert diary.count("began") == {napping.id: 1, after.id: 1}
 
 
+@long
 async def test_a_worker_that_closes_hands_its_jobs_over_at_once(database: str, diary: Diary, hire: Hire) -> None:
     nap = Job("nap", "nap", {"seconds": 1})
     async with desk(database) as jobs:

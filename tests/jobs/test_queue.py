@@ -25,7 +25,7 @@ from agent.jobs import (
     Work,
     open_jobs,
 )
-from tests.jobs.conftest import Hire, desk
+from tests.jobs.conftest import Hire, desk, long
 from tests.jobs.works import APPLICATION, Diary
 
 where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="nowhere")
@@ -189,6 +189,7 @@ async def test_applications_in_one_database_keep_apart(tmp_path: Path) -> None:
             assert [end.result async for end in other.ended(["theirs"])] == ["they"]
 
 
+@long
 async def test_each_worker_holds_its_own_limit(database: str, diary: Diary, hire: Hire) -> None:
     wanted = [Job(f"crowd-{n}", "crowd", {"seconds": 0.3}) for n in range(14)]
     async with desk(database) as jobs, asyncio.timeout(60):
@@ -270,3 +271,28 @@ async def test_a_job_that_loses_every_worker_is_given_up(tmp_path: Path) -> None
     sql(database, "UPDATE workflow_status SET recovery_attempts = 30")
     [end] = await ends_of(database, lambda context: one(), {})
     assert end.error == "its worker was lost each time that it ran; it isn't tried again"
+
+
+async def test_who_lost_a_job_sends_nothing_home_and_stops(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/jobs.sqlite"
+    runs: list[str] = []
+
+    async def work(context: JobContext) -> str:
+        runs.append("began")
+        if len(runs) == 1:
+            sql(database, "UPDATE workflow_status SET owner_xid = 'another claim'")
+            try:
+                await context.send("log", b"of the first")
+            except asyncio.CancelledError:
+                runs.append("stopped")
+                raise
+        return "done"
+
+    async with (
+        open_jobs(database, {"work": work}, application=APPLICATION, poll=0.05, lease=1.5) as jobs,
+        asyncio.timeout(20),
+    ):
+        await jobs.enqueue([Job("one", "work", {})])
+        assert [end.result async for end in jobs.ended(["one"])] == ["done"]
+        assert runs == ["began", "stopped", "began"]
+        assert await jobs.take("one") == {}
