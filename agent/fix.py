@@ -273,6 +273,7 @@ class _Run:
             self.folder,
             self._progress,
             may_build=bool(self.source or self.request.allow_build),
+            workdir=self.request.workdir,
         )
         if wish := network.ungranted(self.request, settings):
             self._progress(wish)

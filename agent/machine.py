@@ -92,11 +92,19 @@ async def cleared(seconds: float) -> None:
 
 
 async def prepare(
-    kind: str, image: str | None, config: RepositoryConfig, run: RunFolder, progress: Progress, *, may_build: bool
+    kind: str,
+    image: str | None,
+    config: RepositoryConfig,
+    run: RunFolder,
+    progress: Progress,
+    *,
+    may_build: bool,
+    workdir: str | None = None,
 ) -> Machine:
     """Choose the sandbox and make its image ready, building what is missing. Raises SandboxError.
 
-    `may_build`: whether what the repository asks for may be built, which runs its code with network.
+    `may_build`: whether what the repository asks for may be built, which runs its code with network. `workdir` goes
+    before the repository's and the image's own.
     """
     from sandbox.choose import choose
     from sandbox.images import ImageConfig, environment_for
@@ -113,7 +121,7 @@ async def prepare(
             context=folder,
             image=image,
             config=wanted,
-            workdir=said.workdir if "workdir" in said.model_fields_set else None,
+            workdir=workdir or (said.workdir if "workdir" in said.model_fields_set else None),
             may_build=may_build,
             progress=progress,
         )

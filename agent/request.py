@@ -47,6 +47,7 @@ class FixRequest:
     model: str
     sandbox: str = "auto"
     image: str | None = None
+    workdir: str | None = None  # where the image wants its checkout; None: wherever it has one
     network: str = "none"  # none, registries, full; never taken from the repository
     runtime: str | None = None  # an OCI runtime that the container engine knows
     revision: str | None = None

@@ -9,6 +9,9 @@ import hashlib
 import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +26,21 @@ def home() -> Path:
     return Path(data) / "patchwright"
 
 
+_kept_in: ContextVar[Path | None] = ContextVar("runs_kept_in", default=None)
+
+
+@contextmanager
+def kept_in(folder: Path) -> Iterator[None]:
+    """Within it, this task's runs are made and looked for in `folder`: an evaluation keeps its own apart."""
+    token = _kept_in.set(folder)
+    try:
+        yield
+    finally:
+        _kept_in.reset(token)
+
+
 def runs_folder() -> Path:
-    return home() / "runs"
+    return _kept_in.get() or home() / "runs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,281 @@
+"""The work of one attempt: environment, prediction, judging, record. A job of the queue, on whichever machine.
+
+What must not be done twice is a step of the job and recorded; environments aren't, because they are this machine's.
+A failure of the infrastructure is tried again after a while and in the end recorded as what it is, never as the
+model's. Left out: the queue (`agent.jobs`), and who enqueues and collects (`drive`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.events import Event
+from evals.environments import EnvironmentUnavailable, InstanceEnvironment, Options, Recipes, environment_of
+from evals.grading.semantics import Semantics
+from evals.instance import Instance, read_instance
+from evals.judging.base import JudgeSpec, JudgingFailed
+from evals.judging.judge import judge
+from evals.runs.folder import EvalFolder, evals_home
+from evals.runs.manifest import Settings
+from evals.runs.predict import PredictionFailed, Task, phases, predict
+from evals.runs.record import AttemptKey, AttemptRecord, Judged, Predicted, Usage
+from evals.runs.sending import Home, InFolder, ThroughQueue, bring_log, bring_trajectory
+
+if TYPE_CHECKING:
+    from agent.jobs import JobContext
+
+KIND: Final = "attempt"
+APPLICATION: Final = "patchwright-evals"
+_LONGEST_WAIT: Final = 600.0  # seconds between two tries
+_FACTS: Final = ("source", "image", "image_digest", "digest", "python", "packages_sha256", "recipe", "recipe_sha256")
+
+Watch = Callable[[AttemptKey, str, Mapping[str, Any]], None]
+"""Told what happens to an attempt: (which, what, details)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job's payload says."""
+
+    key: AttemptKey
+    instance: Instance
+    settings: Settings
+    model: str  # its name in files
+    given: str | None = None  # somebody else's patch, which is only judged
+
+    def payload(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "key": asdict(self.key),
+            "row": dict(row),
+            "settings": asdict(self.settings),
+            "model": self.model,
+            "given": self.given,
+        }
+
+    @classmethod
+    def from_payload(cls, data: Mapping[str, Any]) -> Work:
+        return cls(
+            AttemptKey(**data["key"]),
+            read_instance(data["row"]),
+            Settings.from_json(data["settings"]),
+            data["model"],
+            data["given"],
+        )
+
+
+@dataclass(slots=True)
+class Worker:
+    """This machine's part: where it works, what it builds environments from. Called with each job."""
+
+    recipes: Recipes
+    repositories: Path | None = None
+    folder: EvalFolder | None = None  # of the run that this process drives
+    run: str = ""
+    wait: float = 10.0  # seconds before the second try; twice that before the third
+    watch: Watch = lambda key, what, details: None
+    options: Options = field(default_factory=Options)
+
+    async def __call__(self, context: JobContext) -> Any:
+        work = Work.from_payload(context.job.payload)
+        key = work.key
+        direct = self.folder is not None and key.run == self.run
+        home: Home = ThroughQueue(context)
+        if direct and self.folder is not None:
+            home = InFolder(self.folder, key, work.model)
+        attempt = _Attempt(self, context, work, home, scratch_of(key))
+        self.watch(key, "started", {"worker": context.worker})
+        record = await attempt.record()
+        shutil.rmtree(scratch_of(key), ignore_errors=True)
+        return record.to_json()
+
+
+def scratch_of(key: AttemptKey) -> Path:
+    """Where an attempt is worked on, on each machine."""
+    return evals_home() / ".work" / key.run / key.instance_id / str(key.attempt)
+
+
+class _Failed(Exception):
+    """A step that came to nothing because of the infrastructure; `again` as elsewhere."""
+
+    def __init__(self, message: str, again: bool) -> None:
+        super().__init__(message)
+        self.again = again
+
+
+class _Attempt:
+    def __init__(self, worker: Worker, context: JobContext, work: Work, home: Home, scratch: Path) -> None:
+        self.worker, self.context, self.work, self.home, self.scratch = worker, context, work, home, scratch
+        self.tries: list[str] = []
+        self._environment: InstanceEnvironment | None = None
+
+    async def record(self) -> AttemptRecord:
+        started = await self.context.step("start", _now)
+        predicted, patch, judged, infrastructure, facts = None, "", None, "", {}
+        try:
+            said = await self._tried("predict", self._predicted)
+            predicted, patch, facts = predicted_of(said["predicted"]), said["patch"], said["environment"]
+            if patch or self.work.instance.rest.get("grade_empty_patch"):
+                said = await self._tried("judge", lambda: self._judged(patch))
+                judged, facts = Judged(**said["judged"]), said["environment"]
+        except _Failed as failure:
+            infrastructure = str(failure)
+        work, instance = self.work, self.work.instance
+        return AttemptRecord(
+            work.key.run,
+            instance.instance_id,
+            work.key.attempt,
+            work.model,
+            instance.repo,
+            instance.difficulty,
+            predicted,
+            judged,
+            infrastructure,
+            tuple(self.tries),
+            gold_files(instance),
+            facts,
+            self.context.worker,
+            started,
+            await self.context.step("end", _now),
+        )
+
+    async def _tried(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """The step's result; every failure is recorded as a step of its own. _Failed when no try is left."""
+        tries = self.work.settings.tries
+        for number in range(1, tries + 1):
+            self._tell(name, {"try": number})
+            said: dict[str, Any] = await self.context.step(f"{name} {number}", lambda: _outcome(work))
+            if "failed" not in said:
+                return said
+            last = number == tries or not said["again"]
+            if last:
+                raise _Failed(said["failed"], False)
+            self.tries.append(f"{name}: {said['failed']}")
+            wait = min(self.worker.wait * 2 ** (number - 1), _LONGEST_WAIT)
+            self._tell("retry", {"why": said["failed"], "wait": wait})
+            await asyncio.sleep(wait)
+        raise AssertionError("the loop ends by itself")
+
+    async def _predicted(self) -> dict[str, Any]:
+        work = self.work
+        if work.given is not None:
+            edited = edited_by(work.given)
+            return {
+                "predicted": asdict(Predicted("given", edited=edited)),
+                "patch": work.given,
+                "environment": {},
+            }
+        environment = await self._made()
+        folder = self.scratch / "predict"
+        task = Task.of(work.instance)
+        self._tell("predict", {})
+        answer = await predict(task, environment, work.settings, work.key.attempt, folder, (self._heard,))
+        return {
+            "predicted": asdict(replace(answer.predicted, **await self._brought(answer.run))),
+            "patch": answer.patch,
+            "environment": brief(environment),
+        }
+
+    async def _brought(self, run: Path) -> dict[str, Any]:
+        """The trajectory home, audited: what the record says of it."""
+        from evals.leaks.trajectory import audit_trajectory
+        from evals.report.steps import keep_steps
+
+        await keep_steps(run)
+        await bring_trajectory(run, self.home)
+        key = self.work.key
+        try:
+            leaks = await asyncio.to_thread(audit_trajectory, run / "events.jsonl", self.work.instance)
+        except NotImplementedError:
+            leaks = ()
+        return {"trajectory": f"trajectories/{key.instance_id}/{key.attempt}", "leaks": leaks}
+
+    async def _judged(self, patch: str) -> dict[str, Any]:
+        work = self.work
+        environment = await self._made()
+        spec = JudgeSpec(
+            work.instance,
+            environment,
+            work.model,
+            work.key.run,
+            seconds=work.settings.judge_seconds,
+            semantics=Semantics.named(work.settings.semantics),
+        )
+        log = self.scratch / "log"
+        self._tell("judge", {})
+        try:
+            judged = await judge(spec, patch, log)
+        finally:
+            await bring_log(log, self.home)
+        return {"judged": asdict(judged), "environment": brief(environment)}
+
+    async def _made(self) -> InstanceEnvironment:
+        if self._environment is None:
+            self._tell("environment", {})
+            self._environment = await environment_of(
+                self.work.instance,
+                kind=self.work.settings.sandbox,
+                recipes=self.worker.recipes,
+                repositories=self.worker.repositories,
+                progress=lambda line: self._tell("progress", {"doing": line}),
+                options=self.worker.options,
+            )
+        return self._environment
+
+    def _heard(self, event: Event) -> None:
+        if (told := phases(event)) is not None:
+            self._tell("agent", told)
+
+    def _tell(self, what: str, details: Mapping[str, Any]) -> None:
+        self.worker.watch(self.work.key, what, details)
+
+
+async def _outcome(work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """A failure of the infrastructure as data, so that it is recorded like a result."""
+    try:
+        return await work()
+    except (EnvironmentUnavailable, PredictionFailed, JudgingFailed) as failure:
+        return {"failed": str(failure), "again": failure.again}
+    except OSError as problem:  # a full disk, a folder that is gone
+        return {"failed": f"this machine's files: {problem}", "again": True}
+
+
+async def _now() -> float:
+    return round(time.time(), 3)
+
+
+def predicted_of(data: Mapping[str, Any]) -> Predicted:
+    lists = {name: tuple(data[name]) for name in ("edited", "leaks")}
+    return Predicted(**{**data, "usage": Usage(**data["usage"]), **lists})
+
+
+def brief(environment: InstanceEnvironment) -> dict[str, Any]:
+    """What a record says of its environment; the list of packages by hash only."""
+    facts = environment.facts
+    return {"kind": environment.kind, **{name: facts[name] for name in _FACTS if facts.get(name)}}
+
+
+def edited_by(patch: str) -> tuple[str, ...]:
+    """The files that a patch names, in its order; those it removes by their old name."""
+    names: dict[str, None] = {}
+    old = ""
+    for line in patch.splitlines():
+        if line.startswith("--- "):
+            old = _path(line[4:])
+        elif line.startswith("+++ "):
+            names.setdefault(_path(line[4:]) or old)
+    return tuple(name for name in names if name)
+
+
+def _path(text: str) -> str:
+    name = text.split("\t")[0].strip().strip('"')
+    return "" if name == "/dev/null" else name.partition("/")[2] or name
+
+
+def gold_files(instance: Instance) -> tuple[str, ...]:
+    return () if instance.patch_breaks else edited_by(instance.patch)
