@@ -12,7 +12,7 @@ from __future__ import annotations
 import shlex
 import time
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from evals.grading.logs import read_log
@@ -152,13 +152,18 @@ async def _break(spec: JudgeSpec, place: Place) -> None:
 
 
 async def _clear_way(spec: JudgeSpec, place: Place) -> None:
-    """Remove what stands where the tests' patch adds files: it wouldn't apply, and tests of the patch would count."""
-    if added := files_added(spec.instance.test_patch):
-        names = " ".join(map(shlex.quote, added))
-        result = await run(place, f"rm -rf -- {names}")
-        if result.exit_code:
-            said = result.output.decode("utf-8", "replace").strip()
-            raise JudgingFailed(f"the way for the tests' new files can't be cleared: {said[-400:]}", again=True)
+    """Remove what stands where the tests' patch adds files: it wouldn't apply, and tests of the patch would count.
+
+    Links on the way go first, or what lies behind them would be removed; git goes through none either.
+    """
+    added = files_added(spec.instance.test_patch)
+    folders = {str(one) for path in added for one in PurePosixPath(path).parents} - {"."}
+    lines = [f"if [ -L {folder} ]; then rm -- {folder} || exit; fi" for folder in map(shlex.quote, sorted(folders))]
+    lines += [f"rm -rf -- {name} || exit" for name in map(shlex.quote, added)]
+    result = await run(place, "\n".join(lines))
+    if result.exit_code:
+        said = result.output.decode("utf-8", "replace").strip()
+        raise JudgingFailed(f"the way for the tests' new files can't be cleared: {said[-400:]}", again=True)
 
 
 async def _tested(spec: JudgeSpec, place: Place, script: bytes, files: OfficialFiles) -> TestRun:

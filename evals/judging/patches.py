@@ -15,6 +15,7 @@ from typing import Final
 from evals.instance import Instance
 
 NOTHING: Final = "/dev/null"
+MARKS: Final = ">>>>> "
 _SAME: Final = re.compile(r"^diff --git (?P<old>a/(?P<name>.+)) (?P<new>b/(?P=name))$")
 _DIFF: Final = re.compile(r"^diff --git (?P<old>[^\t\n]+) (?P<new>[^\t\n]+)$")
 _DIRECTIVE: Final = re.compile(r"diff --git a/.* b/(.*)")
@@ -153,6 +154,8 @@ def remarks(patch: str, test_patch: str) -> tuple[str, ...]:
         said.append(f"the patch touches files of the tests, which are put back: {_some(both)}")
     if steering := sorted(path for path in mine - tests if _steers(path)):
         said.append(f"the patch touches files that steer how tests run: {_some(steering)}")
+    if MARKS in patch:
+        said.append(f"the patch holds the harness's own marks ({MARKS}), which its log is cut at")
     return tuple(said)
 
 

@@ -53,6 +53,7 @@ class Subject:
 
     def diff(self, files: Mapping[str, str | bytes | None]) -> str:
         """The patch that makes these files (None: removes them) out of the base commit."""
+        git(self.repository, "reset", "--quiet", "--hard", self.commit)
         write(self.repository, {name: content for name, content in files.items() if content is not None})
         for name, content in files.items():
             if content is None:
@@ -71,8 +72,8 @@ class Subject:
         return self.diff(TESTED)
 
     def row(self, **fields: Any) -> dict[str, Any]:
-        """A row of the old schema, of a project that every release has a pytest parser for."""
-        return {
+        """A row of the old schema, of a project that every release has a pytest parser for. None: without the field."""
+        said = {
             "instance_id": "pallets__flask-1",
             "repo": "pallets/flask",
             "base_commit": self.commit,
@@ -84,6 +85,7 @@ class Subject:
             "PASS_TO_PASS": P2P,
             **fields,
         }
+        return {name: value for name, value in said.items() if value is not None}
 
     def instance(self, **fields: Any) -> Instance:
         return read_instance(self.row(**fields))

@@ -102,6 +102,9 @@ def test_remarks() -> None:
         "the patch touches files of the tests, which are put back: a.py",
         "the patch touches files that steer how tests run: pkg/conftest.py, sitecustomize.py, x.pth",
     )
+    assert remarks(CHANGED.replace("+y", "+>>>>> Start Test Output"), "") == (
+        "the patch holds the harness's own marks (>>>>> ), which its log is cut at",
+    )
     assert remarks(PLAIN, CHANGED) == ()
 
 
