@@ -90,6 +90,7 @@ async def check_gold(instance: Instance, environment: InstanceEnvironment, optio
         return GoldCheck(instance.instance_id, Soundness.UNKNOWN, "the row has no gold patch", environment=facts)
     runs: dict[str, list[Judged]] = {UNPATCHED: [], GOLD: []}
     try:
+        gold_patch(instance)
         for number in range(1, options.times + 1):
             for name, judged in runs.items():
                 judged.append(await _judged(instance, environment, options, name, number))
