@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from evals.instance import Instance
+from evals.judging.flaky import NOTHING_KNOWN, KnownTests
 from evals.predictions import Prediction, write_whole
 from evals.runs.folder import EvalFolder, read_records
 from evals.runs.manifest import Manifest
@@ -41,6 +42,7 @@ class Plan:
     workers: int
     retry_infrastructure: bool = False
     given: Sequence[Mapping[str, Prediction]] = ()
+    known: KnownTests = NOTHING_KNOWN
 
     def attempts(self) -> list[AttemptKey]:
         """The first attempt at every instance comes before the second at any, so that an early look says something."""
@@ -61,8 +63,8 @@ def default_workers(cores: int | None = None, memory: int | None = None) -> int:
     return max(1, min(int(0.75 * cores), MOST_WORKERS, by_memory))
 
 
-async def drive(plan: Plan, worker: Worker, ended: Callable[[AttemptRecord], None]) -> list[AttemptRecord]:
-    """All records of the run, when every attempt has one. `ended` is told of each, also those of earlier processes.
+async def drive(plan: Plan, worker: Worker, ended: Callable[[AttemptRecord, bool], None]) -> list[AttemptRecord]:
+    """All records of the run, when every attempt has one. `ended` is told of each, and whether it was there before.
 
     Cancelled softly: what is going on is stopped and goes on when the run is driven again.
     """
@@ -70,7 +72,7 @@ async def drive(plan: Plan, worker: Worker, ended: Callable[[AttemptRecord], Non
 
     begun = _begin(plan)
     for record in begun.values():
-        ended(record)
+        ended(record, True)
     left = [key for key in plan.attempts() if key not in begun]
     ids = _ids(plan, left)
     async with open_jobs(
@@ -83,7 +85,7 @@ async def drive(plan: Plan, worker: Worker, ended: Callable[[AttemptRecord], Non
         await jobs.enqueue(_jobs(plan, ids))
         by_id = {job: key for key, job in ids.items()}
         async for end in jobs.ended(by_id):
-            ended(await _collect(plan, jobs, by_id[end.id], end))
+            ended(await _collect(plan, jobs, by_id[end.id], end), False)
     return read_records(plan.folder.path)
 
 
@@ -149,7 +151,9 @@ def _jobs(plan: Plan, ids: Mapping[AttemptKey, str]) -> list[Job]:
     found = []
     for key, job in ids.items():
         given = plan.given[key.attempt - 1][key.instance_id].patch or "" if plan.given else None
-        work = Work(key, by_id[key.instance_id], plan.manifest.settings, plan.manifest.model_name, given)
+        instance, manifest = by_id[key.instance_id], plan.manifest
+        known = plan.known.of(key.instance_id)
+        work = Work(key, instance, manifest.settings, manifest.model_name, given, known)
         found.append(Job(job, KIND, work.payload(rows[key.instance_id])))
     return found
 

@@ -54,6 +54,7 @@ class Settings:
     patience: Patience = field(default_factory=Patience)
     recipes: Mapping[str, str] = field(default_factory=dict)  # file's name -> sha256
     predictions: Mapping[str, str] = field(default_factory=dict)  # file's name -> sha256
+    known: Mapping[str, str] = field(default_factory=dict)  # file's name -> sha256
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Settings:

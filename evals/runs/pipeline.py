@@ -20,6 +20,7 @@ from evals.environments import EnvironmentUnavailable, InstanceEnvironment, Opti
 from evals.grading.semantics import Semantics
 from evals.instance import Instance, read_instance
 from evals.judging.base import JudgeSpec, JudgingFailed
+from evals.judging.flaky import InstanceTests, KnownTests
 from evals.judging.judge import judge
 from evals.runs.folder import EvalFolder, evals_home
 from evals.runs.manifest import Settings
@@ -48,6 +49,7 @@ class Work:
     settings: Settings
     model: str  # its name in files
     given: str | None = None  # somebody else's patch, which is only judged
+    known: InstanceTests = field(default_factory=InstanceTests)  # tests that say nothing about a patch
 
     def payload(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -56,16 +58,23 @@ class Work:
             "settings": asdict(self.settings),
             "model": self.model,
             "given": self.given,
+            "known": {
+                "failing": sorted(self.known.failing),
+                "flaky": sorted(self.known.flaky),
+                "broken": self.known.broken,
+            },
         }
 
     @classmethod
     def from_payload(cls, data: Mapping[str, Any]) -> Work:
+        known = data["known"]
         return cls(
             AttemptKey(**data["key"]),
             read_instance(data["row"]),
             Settings.from_json(data["settings"]),
             data["model"],
             data["given"],
+            InstanceTests(frozenset(known["failing"]), frozenset(known["flaky"]), known["broken"]),
         )
 
 
@@ -205,6 +214,7 @@ class _Attempt:
             work.key.run,
             seconds=work.settings.judge_seconds,
             semantics=Semantics.named(work.settings.semantics),
+            known=KnownTests({work.instance.instance_id: work.known}),
         )
         log = self.scratch / "log"
         self._tell("judge", {})

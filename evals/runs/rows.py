@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from evals.instance import Instance, Schema
@@ -44,8 +45,14 @@ def row_line(instance: Instance) -> str:
 
 
 def rows_sha256(instances: Iterable[Instance]) -> str:
-    """Of all lines, in the order of their ids: names the content, wherever it came from and however it was cut."""
-    lines = sorted((instance.instance_id, row_line(instance)) for instance in instances)
+    """Of all lines, in the order of their ids: names the content, wherever it came from and however it was cut.
+
+    Where a bundled task is installed says nothing of it.
+    """
+    named = (
+        replace(one, rest={name: value for name, value in one.rest.items() if name != "bundled"}) for one in instances
+    )
+    lines = sorted((instance.instance_id, row_line(instance)) for instance in named)
     digest = hashlib.sha256()
     for _, line in lines:
         digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
