@@ -35,6 +35,8 @@ NAMES: Final = {
     "gym": HubName("SWE-Gym/SWE-Gym", "train"),
     "pro": HubName("ScaleAI/SWE-bench_Pro", "test"),
 }
+BUNDLED: Final = "mini"
+"""The name of the set that comes with this package (`evals.mini`)."""
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -103,12 +105,14 @@ def parse_slice(text: str) -> slice:
 
 
 def load_dataset(source: str, *, wanted: Filter | None = None, split: str = "") -> Dataset:
-    """The set that `source` names: a file, one of `NAMES`, or `owner/name` on the hub, with `@revision` if wished.
+    """The set that `source` names: a file, `mini`, one of `NAMES`, or `owner/name` on the hub, with `@revision`.
 
     DatasetUnusable when it can't be read at all. Hub sets need the extra `evals`; what was fetched once is used again
     without a network.
     """
     path = Path(source)
+    if source.lower() == BUNDLED and not path.is_file():
+        return _bundled(wanted or Filter())
     local = path.suffix in (".jsonl", ".json", ".parquet", ".xz", ".gz", ".bz2") or path.is_file()
     raw = read_rows(path) if local else _hub_rows(source, split)
     instances: dict[str, Instance] = {}
@@ -126,6 +130,17 @@ def load_dataset(source: str, *, wanted: Filter | None = None, split: str = "") 
     return Dataset(source, (wanted or Filter()).apply(instances.values()), tuple(broken))
 
 
+def _bundled(wanted: Filter) -> Dataset:
+    from evals.mini.dataset import mini_dataset
+    from evals.mini.tasks import TaskBroken
+
+    try:
+        whole = mini_dataset()
+    except TaskBroken as error:
+        raise DatasetUnusable(str(error)) from error
+    return Dataset(whole.name, wanted.apply(whole.instances), whole.broken)
+
+
 def _instance(row: Raw) -> Instance:
     if row.broken:
         raise RowBroken(row.broken)
@@ -138,7 +153,7 @@ def _hub_rows(source: str, split: str) -> Iterator[Raw]:
     if known is None and not _HUB_ID.fullmatch(name):
         raise DatasetUnusable(
             f"{source!r} is no data set: give a .jsonl, .json or .parquet file (also .xz, .gz), "
-            f"one of {', '.join(NAMES)}, or owner/name on the hub"
+            f"one of {', '.join((BUNDLED, *NAMES))}, or owner/name on the hub"
         )
     hub_id, chosen = (known.hub_id, split or known.split) if known else (name, split or "test")
     try:

@@ -1,0 +1,56 @@
+"""Bundled tasks run directly: a clone of the task's repository, patches, its test command, and the log's statuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from evals.grading.parsers import PARSERS
+from evals.grading.semantics import Semantics
+from evals.mini.repositories import repository
+from evals.mini.tasks import Task
+
+_SECONDS = 120
+
+
+def outcome(task: Task, folder: Path, *patches: str) -> dict[str, str]:
+    """Test id -> status of the task's test command in a new checkout in `folder`, after `patches` in their order."""
+    checkout(task, folder)
+    for patch in patches:
+        if patch:
+            apply(folder, patch)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
+    done = subprocess.run(
+        ["sh", "-c", task.test_command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_SECONDS,
+    )
+    log = done.stdout.decode("utf-8", "replace")
+    statuses = PARSERS[task.log_parser.removeprefix("parse_log_")](log, Semantics.V5)
+    assert statuses, log
+    failed = any(status in ("FAILED", "ERROR") for status in statuses.values())
+    assert failed == (done.returncode != 0), log
+    return statuses
+
+
+def checkout(task: Task, folder: Path) -> None:
+    git("clone", "--quiet", "--no-hardlinks", str(repository(task)), str(folder))
+
+
+def apply(folder: Path, patch: str) -> None:
+    git("-C", str(folder), "apply", "--whitespace=nowarn", "-", stdin=patch)
+
+
+def git(*arguments: str, stdin: str = "") -> str:
+    done = subprocess.run(["git", *arguments], input=stdin.encode(), capture_output=True)
+    assert not done.returncode, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def passing(statuses: dict[str, str]) -> set[str]:
+    return {test for test, status in statuses.items() if status in ("PASSED", "XFAIL")}
