@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,7 @@ from evals.predictions import Prediction, write_whole
 from evals.runs.folder import EvalFolder, read_records
 from evals.runs.manifest import Manifest
 from evals.runs.official import MISSING, write_official
-from evals.runs.pipeline import APPLICATION, KIND, Watch, Work, Worker, gold_files
+from evals.runs.pipeline import APPLICATION, KIND, Watch, Work, Worker, gold_files, scratch_folder
 from evals.runs.record import AttemptKey, AttemptRecord, Predicted, Status
 from evals.runs.rows import row_of
 from evals.runs.sending import write_bytes
@@ -86,6 +87,7 @@ async def drive(plan: Plan, worker: Worker, ended: Callable[[AttemptRecord, bool
         by_id = {job: key for key, job in ids.items()}
         async for end in jobs.ended(by_id):
             ended(await _collect(plan, jobs, by_id[end.id], end), False)
+    shutil.rmtree(scratch_folder(plan.manifest.run), ignore_errors=True)
     return read_records(plan.folder.path)
 
 

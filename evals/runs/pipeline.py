@@ -22,7 +22,7 @@ from evals.instance import Instance, read_instance
 from evals.judging.base import JudgeSpec, JudgingFailed
 from evals.judging.flaky import InstanceTests, KnownTests
 from evals.judging.judge import judge
-from evals.runs.folder import EvalFolder, evals_home
+from evals.runs.folder import EvalFolder, check_run_name, evals_home
 from evals.runs.manifest import Settings
 from evals.runs.predict import PredictionFailed, Task, phases, predict
 from evals.runs.record import AttemptKey, AttemptRecord, Judged, Predicted, Usage
@@ -104,9 +104,13 @@ class Worker:
         return record.to_json()
 
 
+def scratch_folder(run: str) -> Path:
+    """Where a run's attempts are worked on, on each machine."""
+    return evals_home() / ".work" / check_run_name(run)
+
+
 def scratch_of(key: AttemptKey) -> Path:
-    """Where an attempt is worked on, on each machine."""
-    return evals_home() / ".work" / key.run / key.instance_id / str(key.attempt)
+    return scratch_folder(key.run) / key.instance_id / str(key.attempt)
 
 
 class _Failed(Exception):

@@ -99,6 +99,7 @@ class Script:
     cache: CacheRules = field(default_factory=lambda: CacheRules(Strategy.TOKENS))
     pool_tokens: int = 4_000_000
     pool_states: int | None = None
+    lasting_cache: bool = False  # earlier turns of a prompt count as served, also those before a restart
     tokenizer: Reading = Reading.QWEN
     template: Reading = Reading.QWEN
 
@@ -137,6 +138,7 @@ def parse_script(value: Any) -> Script:
         cache=_cache(fields.mapping("cache")),
         pool_tokens=fields.integer("pool_tokens", 4_000_000, least=1),
         pool_states=fields.integer("pool_states", 1, least=1) if fields.has("pool_states") else None,
+        lasting_cache=fields.truth("lasting_cache"),
         tokenizer=fields.choice("tokenizer", Reading, Reading.QWEN),
         template=fields.choice("template", Reading, Reading.QWEN),
     )
@@ -320,6 +322,10 @@ class _Fields:
             "a number of at least 0",
             lambda given: isinstance(given, int | float) and not isinstance(given, bool) and given >= 0,
         )
+        return value
+
+    def truth(self, name: str) -> bool:
+        value: bool = self._typed(name, False, "true or false", lambda given: isinstance(given, bool))
         return value
 
     def items(self, name: str) -> list[Any]:

@@ -121,6 +121,8 @@ class ScriptEngine:
         fault = self._strike(number, prompt.turns, turn)
         if fault is not None and fault.kind is FaultKind.LENGTH and fault.tokens < len(tokens.ids):
             tokens, finish = _cut(tokens, fault.tokens)
+        if self.script.lasting_cache and prompt.new_from:
+            self.cache.finish(prompt.ids[: prompt.new_from - 1], prompt.ids[prompt.new_from - 1 : prompt.new_from])
         hit = self.cache.prefill(prompt.ids)
         return Answer(
             turn=turn,

@@ -167,6 +167,23 @@ async def test_cached_tokens_of_an_append_only_conversation() -> None:
             ids = answered(ids, answer["output_ids"])
 
 
+@pytest.mark.parametrize("lasting", [False, True])
+async def test_a_lasting_cache_knows_turns_that_an_earlier_server_served(lasting: bool) -> None:
+    script = {"turns": [{"text": "One."}, {"text": "Two."}, {"text": "Three."}], "lasting_cache": lasting}
+    said = []
+    for asked in ([3], [2, 1]):  # turns that each server is asked for
+        ids, counted = prompt(), []
+        for turns in asked:
+            async with ScriptedServer(script) as server:
+                for _ in range(turns):
+                    answer = (await generate(server, ids)).json()
+                    counted.append(answer["meta_info"]["cached_tokens"])
+                    ids = answered(ids, answer["output_ids"])
+        said.append(counted)
+    assert (said[0] == said[1]) is lasting
+    assert said[0][2] > said[0][1] > said[0][0] == 0
+
+
 async def test_cached_tokens_of_repetitions_forks_and_edits() -> None:
     async with ScriptedServer([{"text": "one", "repeat": 2}]) as server:
         ids = prompt()
