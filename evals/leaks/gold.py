@@ -17,7 +17,8 @@ from evals.instance import Instance
 KNOWN: Final = ("problem_statement", "repo", "base_commit", "image")
 _SHORTEST: Final = 16  # characters of a line that says something
 _PLAIN: Final = re.compile(r"(?:from\s+\S+\s+)?import\s.*|@\w+|[\W_]*|(?:return|raise|pass|else|try)\W*\w*\W*")
-_CHUNK: Final = 4 << 20
+_GOLD_NAME: Final = re.compile(r"patch|script|hint|parser|solution|test", re.IGNORECASE)
+_MOST_OF_A_FILE: Final = 64 << 20
 
 
 def gold_free(instance: Instance) -> dict[str, str]:
@@ -33,20 +34,38 @@ def gold_fields(instance: Instance) -> Mapping[str, str]:
         "eval_script": instance.eval_script,
         "tests": "\n".join((*instance.fail_to_pass, *instance.pass_to_pass)),
     }
-    for name, value in instance.rest.items():
-        if isinstance(value, str) and re.search(r"patch|script|hint|parser|solution|test", name, re.IGNORECASE):
-            fields[name] = value
-    return fields
+    rest = instance.rest.items()
+    return fields | {name: value for name, value in rest if isinstance(value, str) and _GOLD_NAME.search(name)}
 
 
-def _added(patch: str) -> str:
-    """The lines that a patch adds."""
-    return "\n".join(line[1:] for line in patch.splitlines() if line.startswith("+") and not line.startswith("+++ "))
+def _added(patch: str, sign: str = "+") -> str:
+    """The lines that a patch adds (or, with `-`, takes away)."""
+    lines = patch.splitlines()
+    return "\n".join(line[1:] for line in lines if line.startswith(sign) and not line.startswith(f"{sign * 3} "))
 
 
 def gold_lines(instance: Instance, *, shortest: int = _SHORTEST) -> tuple[str, ...]:
     """Lines of the gold fields that nobody writes by chance, stripped, without those that the issue shows."""
     return distinctive("\n".join(gold_fields(instance).values()), instance.problem_statement, shortest=shortest)
+
+
+def marks(instance: Instance) -> tuple[str, ...]:
+    """Lines by which the solution or its tests are known again in a file: what the patches add, and new tests' ids."""
+    tests = _added(instance.test_patch)
+    solution = _added(instance.patch, "-" if instance.patch_breaks else "+")
+    new = [test for test in instance.fail_to_pass if re.split(r"[:.(\[ ]", _name(test))[0] in hidden_tests(instance)]
+    return distinctive("\n".join([solution, tests, *new]), instance.problem_statement)
+
+
+def hidden_tests(instance: Instance) -> frozenset[str]:
+    """Names of the test functions that only the tests' patch brings."""
+    added = set(re.findall(r"\bdef (test\w*)", _added(instance.test_patch)))
+    return frozenset(added - set(re.findall(r"\bdef (test\w*)", _added(instance.test_patch, "-"))))
+
+
+def _name(test: str) -> str:
+    """The function in a test's id: behind the last `::`, or what Django writes before its class."""
+    return test.rpartition("::")[2]
 
 
 def distinctive(text: str, known: str, *, shortest: int = _SHORTEST) -> tuple[str, ...]:
@@ -70,11 +89,11 @@ def files_below(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Each regular file below a folder with its content, links not followed; for tests, whose files are small."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            yield str(path.relative_to(folder)), path.read_bytes()[: 16 * _CHUNK]
+            yield str(path.relative_to(folder)), path.read_bytes()[:_MOST_OF_A_FILE]
 
 
 def in_audit(event: str, arguments: tuple[Any, ...]) -> tuple[str, bytes] | None:
-    """Of a `sys.addaudithook` call: argv and environment of a process that is being started, as one place to look in."""
+    """Argv and environment of a process that is being started, from a `sys.addaudithook` call: a place to look in."""
     if event != "subprocess.Popen":
         return None
     executable, argv, _, env = arguments

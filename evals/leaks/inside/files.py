@@ -1,0 +1,180 @@
+"""A walk over the files that an agent can read: checkouts, bundles, patches, copies, packages, gold.
+
+Links are not followed, and a folder is seen once. Left out: what lies in git's own object folders (`history`).
+"""
+
+import os
+import re
+import stat
+from typing import Dict, Iterator, List, Set, Tuple
+
+from evals.leaks.inside.copies import Copies
+from evals.leaks.inside.lines import Lines
+from evals.leaks.inside.project import Project
+from evals.leaks.inside.report import Report
+from evals.leaks.inside.repository import git_folder
+
+NOT_FILES = ("/proc", "/sys", "/dev")
+_REST = (".orig", ".rej")
+_PATCHES = (".patch", ".diff")
+_TABLES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".yaml", ".yml", ".pkl", ".txt", ".ndjson")
+_GOLD_FIELDS = re.compile(rb"FAIL_TO_PASS|fail_to_pass"), re.compile(rb"test_patch|golden_patch|gold_patch")
+_TOUCHED = re.compile(rb"^(?:\+\+\+|---|rename (?:from|to)|diff --git) (?:[ab]/)?([^\t\n ]+)", re.MULTILINE)
+_HEAD = 64
+_MOST_OF_A_FILE = 8 << 20
+_SOCKETS = ("docker.sock", "containerd.sock", "podman.sock")
+
+
+class Files:
+    """One walk. `own` are the paths of the base commit whose files are as they were there."""
+
+    def __init__(
+        self, project: Project, copies: Copies, lines: Lines, report: Report, own: Set[str], limits: Dict[str, int]
+    ) -> None:
+        self._project = project
+        self._copies = copies
+        self._lines = lines
+        self._report = report
+        self._own = own
+        self._files = limits["files"]
+        self._content = limits["content"]
+        self._seen: Set[Tuple[int, int]] = set()
+        self._parents = {tuple(path.split("/")[-2:]) for path in project.files}
+        self.checkouts: List[str] = []
+
+    def learn(self, workdir: str) -> None:
+        """What the base commit's files hold is no gold."""
+        for path in sorted(self._own):
+            if self._lines and self._report.left > 0:
+                self._lines.known(_read(os.path.join(workdir, path), _MOST_OF_A_FILE))
+
+    def walk(self, roots: List[str]) -> None:
+        for root in roots:
+            for where, entries in self._folders(os.path.realpath(root)):
+                if self._report.left < 0:
+                    self._report.add("not looked at", root, f"the time was over at {where}")
+                    return
+                if self._report.count("files", len(entries)) > self._files:
+                    self._report.add(
+                        "not looked at", root, f"there are more than {self._files} files; ended at {where}"
+                    )
+                    return
+                for entry in entries:
+                    self._entry(entry)
+
+    def _folders(self, root: str) -> Iterator[Tuple[str, List["os.DirEntry[str]"]]]:
+        waiting = [root]
+        while waiting:
+            where = waiting.pop()
+            try:
+                found = os.stat(where)
+                if where in NOT_FILES or (found.st_dev, found.st_ino) in self._seen:
+                    continue
+                self._seen.add((found.st_dev, found.st_ino))
+                with os.scandir(where) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+            except OSError:  # the agent can't read it either
+                continue
+            names = {entry.name for entry in entries}
+            inside_git = "HEAD" in names and "objects" in names and "refs" in names
+            if inside_git:
+                self.checkouts.append(where)
+            elif where != self._project.workdir and not self._is_own(where):
+                self._copies.folder(where)
+            folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            waiting += [path for path in reversed(folders) if not (inside_git and path.endswith("/objects"))]
+            yield where, [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+
+    def _is_own(self, path: str) -> bool:
+        inside = os.path.relpath(path, self._project.workdir)
+        return inside in self._project.packages.values()
+
+    def _entry(self, entry: "os.DirEntry[str]") -> None:
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            return
+        if stat.S_ISSOCK(found.st_mode) and entry.name in _SOCKETS and os.access(entry.path, os.W_OK):
+            self._report.add("network", entry.path, "a container engine's socket")
+        if not stat.S_ISREG(found.st_mode) or not found.st_size:
+            return
+        inside = os.path.relpath(entry.path, self._project.workdir)
+        if inside in self._own:
+            return
+        if entry.name == ".git":
+            folder = git_folder(entry.path)
+            if folder:
+                self.checkouts.append(folder)
+            return
+        self._file(entry.path, entry.name, inside, found.st_size)
+
+    def _file(self, path: str, name: str, inside: str, size: int) -> None:
+        head = _read(path, _HEAD)
+        if re.match(rb"# v\d git bundle\n", head):
+            self._report.add("bundle", path, "a git bundle")
+        elif head.startswith(b"PACK\0\0\0"):
+            self._report.add("stray pack", path, "a git pack outside of a repository")
+        self._copies.archive(path, head)
+        if any(name == os.path.basename(module) for module in self._project.modules):
+            self._copies.module(path)
+        patch = head.startswith((b"diff --git ", b"From ", b"Index: ")) or name.endswith((*_PATCHES, *_REST))
+        if patch and "/.git/" not in path:
+            self._patch(path, name, inside)
+        if name.endswith(_TABLES):
+            self._table(path, size)
+        if self._lines:
+            self._gold(path, size)
+
+    def _patch(self, path: str, name: str, inside: str) -> None:
+        """In the work folder each is one too many; elsewhere those that touch files of the base commit."""
+        if not inside.startswith("..") and name.endswith((*_PATCHES, *_REST)):
+            self._report.add("patch file", path, "not a file of the base commit")
+            return
+        if name.endswith(_REST):
+            if (os.path.basename(os.path.dirname(path)), name.rpartition(".")[0]) in self._parents:
+                self._report.add("patch file", path, "left by a patch of a file that the base commit has")
+            return
+        touched = {match.decode("utf-8", "replace") for match in _TOUCHED.findall(_read(path, 1 << 20))}
+        ours = sorted(touched & self._project.files)
+        if ours and len(ours) * 2 >= len(touched):
+            self._report.add("patch file", path, f"a patch of {ours[0]}")
+
+    def _table(self, path: str, size: int) -> None:
+        content = _read(path, 1 << 20)
+        if size > len(content):
+            content += _last(path, _HEAD << 12)
+        if all(pattern.search(content) for pattern in _GOLD_FIELDS):
+            self._report.add("gold fields", path, "a data set's row with its tests and patches")
+
+    def _gold(self, path: str, size: int) -> None:
+        if size > _MOST_OF_A_FILE:
+            self._report.count("large files that weren't searched for gold")
+            return
+        if self._content < size:
+            self._report.add("not looked at", path, "no more content is searched for gold from here on")
+            self._lines.wanted.clear()
+            return
+        content = _read(path, _MOST_OF_A_FILE)
+        if b"\0" in content[:4096]:
+            return
+        self._content -= size
+        found = self._lines.found(content)
+        if self._lines.enough(found):
+            self._report.add("gold text", path, f"{len(found)} lines of the gold fields")
+
+
+def _read(path: str, most: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(most)
+    except OSError:
+        return b""
+
+
+def _last(path: str, most: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(-most, os.SEEK_END)
+            return file.read(most)
+    except OSError:
+        return b""
