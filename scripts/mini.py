@@ -38,8 +38,8 @@ def freeze_commit(task_id: str) -> None:
 def freeze_tests(task_id: str) -> list[str]:
     task = read_task(task_id)
     with tempfile.TemporaryDirectory() as scratch:
-        before = [passing(outcome(task, Path(scratch, f"b{i}"), task.test_patch)) for i in range(TIMES)]
-        runs = [outcome(task, Path(scratch, f"g{i}"), task.patch, task.test_patch) for i in range(TIMES)]
+        before = [passing(outcome(task, Path(scratch, f"b{i}"))) for i in range(TIMES)]
+        runs = [outcome(task, Path(scratch, f"g{i}"), task.patch) for i in range(TIMES)]
     after = [passing(run) for run in runs]
     problems = [f"{test} isn't steady" for test in sorted(_unsteady(before) | _unsteady(after))]
     problems += [f"{test} fails with the gold patch" for test in sorted(set(runs[0]) - after[0])]

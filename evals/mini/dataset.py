@@ -53,15 +53,15 @@ def row(task: Task) -> dict[str, Any]:
         "kind": task.kind,
         "language": task.language,
         "test_cmd": task.test_command,
-        "test_files": [path for path, _ in _test_files(task)],
+        "test_files": [path for path, _ in hidden_files(task)],
         "grade_empty_patch": task.grade_empty_patch,
     }
 
 
 def eval_script(task: Task) -> str:
     """What is run in a checkout at /testbed after the patch, in the form that harness 5 has for it."""
-    known = [shlex.quote(path) for path, new in _test_files(task) if not new]
-    added = [shlex.quote(path) for path, new in _test_files(task) if new]
+    known = [shlex.quote(path) for path, new in hidden_files(task) if not new]
+    added = [shlex.quote(path) for path, new in hidden_files(task) if new]
     put_back = [f"git checkout {task.base_commit} {' '.join(known)}"] if known else []
     take_away = [f"rm -f {' '.join(added)}"] if added else []
     lines = [
@@ -84,6 +84,6 @@ def eval_script(task: Task) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _test_files(task: Task) -> list[tuple[str, bool]]:
-    """Files that the tests' patch touches, and whether it adds them."""
+def hidden_files(task: Task) -> list[tuple[str, bool]]:
+    """Files that the tests' patch touches, each with whether it adds it."""
     return [(found[2], found["new"] is not None) for found in _FILE.finditer(task.test_patch)]

@@ -8,18 +8,21 @@ from pathlib import Path
 
 from evals.grading.parsers import PARSERS
 from evals.grading.semantics import Semantics
+from evals.mini.dataset import hidden_files
 from evals.mini.repositories import repository
 from evals.mini.tasks import Task
 
 _SECONDS = 120
 
 
-def outcome(task: Task, folder: Path, *patches: str) -> dict[str, str]:
-    """Test id -> status of the task's test command in a new checkout in `folder`, after `patches` in their order."""
+def outcome(task: Task, folder: Path, patch: str = "") -> dict[str, str]:
+    """Test id -> status of the hidden tests in a new checkout in `folder`, after `patch`."""
     checkout(task, folder)
-    for patch in patches:
-        if patch:
-            apply(folder, patch)
+    if patch:
+        apply(folder, patch)
+    for path, new in hidden_files(task):
+        git("-C", str(folder), *(("rm", "-q", "--ignore-unmatch") if new else ("checkout", "HEAD")), "--", path)
+    apply(folder, task.test_patch)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
     done = subprocess.run(
         ["sh", "-c", task.test_command],
