@@ -20,8 +20,9 @@ BENCHMARKS = (
     "prefix_reuse.py",
     "sandbox.py",
     "evals.py",
+    "eval_schedule.py",
 )
-WITH_GOALS = ("step_overhead.py", "sandbox.py", "evals.py")
+WITH_GOALS = ("step_overhead.py", "sandbox.py", "evals.py", "eval_schedule.py")
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ class WorkerSeen:
     running: int  # jobs
 
 
-def check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str, shortest: int = 1) -> None:
     """Raises ValueError for what can't be part of a queue's name."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{what} {name!r}: 1 to 60 lower-case letters, digits, - and _ are allowed")
+    if not _NAME.fullmatch(name) or len(name) < shortest:
+        raise ValueError(f"{what} {name!r}: {shortest} to 60 lower-case letters, digits, - and _ are allowed")

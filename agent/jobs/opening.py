@@ -107,9 +107,11 @@ async def open_jobs(
     `database` is `sqlite:///path` (processes of one machine, on a local disk) or `postgresql://...`. `kinds` says what
     this process can do; `concurrency` how many jobs of a kind it does at a time (1). Leaving stops the work that is
     going on and gives its jobs back to the queue. `lease`: seconds of silence after which a worker is lost; `poll`:
-    seconds between two looks for new jobs. Raises JobsMissing, JobsBusy, ValueError for names.
+    seconds between two looks for new jobs. Raises JobsMissing, JobsBusy, JobsUnavailable, ValueError for names.
     """
-    check_name("application", application)
+    if not database.startswith(("sqlite:///", "postgresql")):
+        raise ValueError("the database of jobs is a URL that begins with sqlite:/// or postgresql://")
+    check_name("application", application, 3)
     for kind in kinds:
         check_name("kind", kind)
     try:

@@ -20,12 +20,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from agent.jobs.machine import Identity
-from agent.jobs.model import Ended, Job, JobUnknown, WorkerSeen
+from agent.jobs.model import Ended, Job, JobsUnavailable, JobUnknown, WorkerSeen
 from agent.jobs.running import Reason
 
 WORKFLOW: Final = "patchwright.job"
 _ENDS: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
-_PREPARE_SECONDS: Final = 60
+_PREPARE_SECONDS: Final = 20
 _CHUNK: Final = 500
 T = TypeVar("T")
 _TABLES: Final = (
@@ -75,16 +75,18 @@ class Store:
     # Set-up
 
     def prepare(self) -> None:
-        """Makes the tables that aren't there. Several processes may do so at once; raises what lasts for a minute."""
+        """Makes the tables that aren't there. Several processes may do so at once. Raises JobsUnavailable."""
         deadline = time.monotonic() + _PREPARE_SECONDS
         while True:
             try:
                 self._client._sys_db.run_migrations()
                 self._make_tables()
                 return
-            except DBAPIError:
+            except DBAPIError as error:
                 if time.monotonic() > deadline:
-                    raise
+                    raise JobsUnavailable(
+                        f"the jobs' database can't be opened ({error.orig}); look at its URL and whether it is up"
+                    ) from error
                 time.sleep(0.2)
 
     def _make_tables(self) -> None:

@@ -214,6 +214,13 @@ def test_ids_that_would_make_trouble_are_refused(bad: str) -> None:
         Job("id", bad or "K", {})
 
 
+async def test_a_database_that_cannot_be_is_named_at_once() -> None:
+    for database, application in (("mysql://here", APPLICATION), ("sqlite:///x", "ab"), ("sqlite:///x", "Evals")):
+        with pytest.raises(ValueError, match=r"begins with sqlite|3 to 60 lower-case"):
+            async with open_jobs(database, {}, application=application):
+                pass
+
+
 def test_the_package_is_cheap_to_import() -> None:
     code = "import sys, agent.jobs; sys.exit(bool({'dbos', 'sqlalchemy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -234,10 +241,10 @@ async def test_a_silent_worker_elsewhere_is_lost_after_the_lease_and_not_before(
         sql(database, "UPDATE workflow_status SET status = 'PENDING', executor_id = 'far', owner_xid = 'token'")
         started = time.monotonic()
         async with open_jobs(
-            database, {"work": lambda context: one("found")}, application=APPLICATION, poll=0.05, lease=2
+            database, {"work": lambda context: one("found")}, application=APPLICATION, poll=0.05, lease=1
         ) as mine:
             assert [end.result async for end in mine.ended(["left"])] == ["found"]
-            assert 2 <= time.monotonic() - started < 12
+            assert 1 <= time.monotonic() - started < 12
             assert len(await mine.workers()) == 1
 
 
