@@ -36,6 +36,12 @@ def timeout_text(seconds: float) -> str:
     return f"\n\nTimeout error: {seconds:g} seconds exceeded."
 
 
+def official_error(log: str) -> bool:
+    """Whether the harness leaves such a log's instance without a report and counts it as an error: its patch didn't
+    apply, or its tests timed out. Ours have a report in any case, which says unresolved."""
+    return log.startswith(PATCH_FAILED) or log.endswith(f"\n{TESTS_TIMED_OUT}\n")
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeSpec:
     """What is judged, and how. `seconds` bounds the evaluation script; `parser` overrules which parser reads the log.

@@ -41,6 +41,7 @@ def eval_script(instance: Instance, environment: InstanceEnvironment, semantics:
     `semantics` 5 also records the tests' exit code in scripts of ours; rows of the 5.x schema always have it.
     """
     if instance.eval_script:
+        _refuse_assets(instance)
         lines = [*_setup(environment), *_own(instance, environment)]
     elif instance.schema is Schema.SWE_SMITH:
         lines = _smith(instance, environment)
@@ -110,11 +111,7 @@ def _made(instance: Instance, environment: InstanceEnvironment) -> list[str]:
 
 def _other_language(instance: Instance, environment: InstanceEnvironment, specs: dict[str, Any]) -> list[str]:
     """4.1.0's script for projects that aren't in Python."""
-    if _as_assets(instance.rest.get("image_assets")):
-        raise ScriptUnknown(
-            f"{instance.instance_id}: its tests compare with pictures that the row names by address only, and nothing "
-            "is fetched while judging: use a row of the 5.x schema with an image that holds them"
-        )
+    _refuse_assets(instance)
     commands = [environment.test_command] if environment.test_command else _as_list(specs["test_cmd"])
     commit, build, place = environment.base_commit, _as_list(specs.get("build")), shlex.quote(environment.workdir)
     return [
@@ -126,13 +123,18 @@ def _other_language(instance: Instance, environment: InstanceEnvironment, specs:
     ]
 
 
-def _as_assets(value: object) -> bool:
-    """Whether files that the tests need can't be in their patch. The field is JSON in a string, or an object."""
+def _refuse_assets(instance: Instance) -> None:
+    """SWE-bench Multimodal: files that can't be in a patch. The field is JSON in a string, or an object."""
+    value = instance.rest.get("image_assets")
     try:
         said = json.loads(value) if isinstance(value, str) and value else value
     except ValueError:
-        return False
-    return isinstance(said, dict) and bool(said.get("test_patch"))
+        return
+    if isinstance(said, dict) and said.get("test_patch"):
+        raise ScriptUnknown(
+            f"{instance.instance_id}: its tests compare with pictures that the row names by address only, and nothing "
+            "is fetched while judging, so its verdict couldn't equal the official one"
+        )
 
 
 def _tested(instance: Instance, commit: str, apply: str, build: list[str], commands: list[str]) -> list[str]:

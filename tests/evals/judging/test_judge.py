@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evals.grading.semantics import Semantics
-from evals.judging.base import OFFICIAL_FILES, JudgeSpec, JudgingFailed
+from evals.judging.base import OFFICIAL_FILES, JudgeSpec, JudgingFailed, official_error
 from evals.judging.flaky import InstanceTests, KnownTests
 from evals.judging.judge import judge
 from evals.judging.reversing import reversed_patch
@@ -54,6 +54,7 @@ async def test_gold_is_resolved(subject: Subject, semantics: Semantics, tmp_path
     assert 0 < judged.seconds < 120
     assert json.loads((tmp_path / "report.json").read_text()) == {"pallets__flask-1": judged.report}
     assert (tmp_path / "patch.diff").read_text() == subject.gold
+    assert not official_error(output(tmp_path))
     assert (">>>>> Test Exit Code: 0" in output(tmp_path)) is (semantics is Semantics.V5)
 
 
@@ -96,6 +97,7 @@ async def test_a_patch_that_wont_apply(subject: Subject, semantics: Semantics, t
     assert "tests_status" not in judged.report
     assert judged.doubt == ""
     assert output(tmp_path).startswith(">>>>> Patch Apply Failed:\n")
+    assert official_error(output(tmp_path))
     tries = re.findall(r"Failed to apply patch to container: (.*)", log(tmp_path))
     five = ["git apply --verbose", "git apply --verbose --3way", "git apply --verbose --reject"]
     tool = "patch --batch --forward --fuzz=5 -p1 -i" if semantics is Semantics.V5 else "patch --batch --fuzz=5 -p1 -i"
@@ -235,10 +237,11 @@ async def test_nothing_is_left_for_git(subject: Subject, semantics: Semantics, n
         + "".join(loose(f"{nested}.git/hooks/{name}", hook) for name in ("post-checkout", "post-index-change"))
         + loose(f"{nested}.git/evil", config)
     )
-    command = f"cat .git/hooks/post-checkout {nested}.git/evil; git config -l --local; {PASSED}"
+    command = f"cat .git/hooks/post-checkout {nested}.git/evil; git log --oneline; git config -l --local; {PASSED}"
     judged = await judge(quick(subject, command, semantics=semantics), patch, tmp_path / "judged")
     assert ">>>>> Applied Patch:\npatching file calc/ops.py" in log(tmp_path / "judged")
     assert not mark.exists()
+    assert re.search(r"\+ git log --oneline\n[0-9a-f]+ .*Start\n", output(tmp_path / "judged"))
     assert "touch" not in output(tmp_path / "judged").partition("Start Test Output")[2].replace(command, "")
     assert judged.report["resolved"] is True
     assert "Note: the patch touches files that steer how tests run: .gitattributes" in log(tmp_path / "judged")
@@ -295,6 +298,7 @@ async def test_the_time_limit(subject: Subject, tmp_path: Path) -> None:
     assert judged.report["resolved"] is False
     assert judged.report["patch_successfully_applied"] is False
     assert output(tmp_path).endswith("\n\nTimeout error: 1 seconds exceeded.\n>>>>> Tests Timed Out\n")
+    assert official_error(output(tmp_path))
     assert judged.doubt == "the log shows the harness's sign tests_timed_out: the patch may be the cause as well"
     assert judged.seconds < 60
 

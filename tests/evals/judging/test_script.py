@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tarfile
@@ -183,6 +184,9 @@ def test_what_another_language_lacks_is_said() -> None:
     version = next(iter(specs["chartjs/Chart.js"]))
     with pytest.raises(ScriptUnknown, match="pictures that the row names by address only"):
         eval_script(instance("chartjs/Chart.js", version=version, image_assets=assets), environment())
+    with pytest.raises(ScriptUnknown, match="pictures that the row names by address only"):
+        eval_script(read_instance(new_row(image_assets=json.dumps(assets))), environment())
+    assert eval_script(read_instance(new_row(image_assets='{"patch": []}')), environment())
     version = next(iter(specs["Automattic/wp-calypso"]))
     with pytest.raises(ScriptUnknown, match="by code of its own"):
         eval_script(instance("Automattic/wp-calypso", version=version), environment())
