@@ -21,6 +21,7 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from sandbox.images import ImageConfig, resolve_image
 from sandbox.images.cache import cache_dir, locked
@@ -61,24 +62,35 @@ class Replay:
     recorded_paths: dict[str, str] = field(default_factory=dict)  # path in the recording -> path in our sandbox
 
 
-def source(replay: Replay) -> Path:
+class Released(Protocol):
+    """What names a source distribution: a `Replay`, or code that stands for an instance of an evaluation."""
+
+    @property
+    def distribution(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def source(of: Released) -> Path:
     """The source distribution's archive, downloaded once with pip. Raises SourceUnavailable."""
     folder = cache_dir() / "test-sources"
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{replay.distribution}-{replay.version}.tar.gz"
+    name = f"{of.distribution}-{of.version}.tar.gz"
     with locked(folder, name, silent):
         if not (folder / name).is_file():
-            _download(replay, folder / name)
+            _download(of, folder / name)
     found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    if found != replay.sha256:
+    if found != of.sha256:
         raise SourceUnavailable(f"{folder / name} isn't the file that was checked (sha256 {found}); remove it")
     return folder / name
 
 
-def _download(replay: Replay, target: Path) -> None:
+def _download(of: Released, target: Path) -> None:
     scratch = target.with_name(f".{target.name}.download")
     shutil.rmtree(scratch, ignore_errors=True)
-    wanted = f"{replay.distribution}=={replay.version}"
+    wanted = f"{of.distribution}=={of.version}"
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", wanted]
     done = subprocess.run([*command, "-d", str(scratch)], capture_output=True, text=True, check=False)
     files = list(scratch.glob("*.tar.gz")) if scratch.is_dir() else []
@@ -94,24 +106,34 @@ def checkout(replay: Replay, folder: Path) -> Path:
     Raises SourceUnavailable, also when a touched file isn't what the recording began with. The commit's id is the
     same every time. Returns the folder.
     """
-    folder.mkdir(parents=True)
-    with tarfile.open(source(replay)) as tar:
+    unpack(replay, folder)
+    replay.to_base(folder)
+    _add_configuration(replay, folder)
+    commit(folder, f"{replay.distribution} before the fix")
+    for path, wanted in replay.touched.items():
+        found = git(folder, "rev-parse", f"HEAD:{path}").strip()
+        if found != wanted:
+            raise SourceUnavailable(f"{path} is blob {found}, but the recording began with {wanted}")
+    return folder
+
+
+def unpack(of: Released, folder: Path) -> None:
+    """The distribution's files in `folder` (made if need be), without what was built for the package index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(source(of)) as tar:
         members = [member for member in tar.getmembers() if member.isfile()]
         for member in members:
             member.name = member.name.partition("/")[2]
         tar.extractall(folder, [member for member in members if member.name], filter="data")
     for built in folder.rglob("*.egg-info"):
         shutil.rmtree(built)
-    replay.to_base(folder)
-    _add_configuration(replay, folder)
+
+
+def commit(folder: Path, message: str) -> None:
+    """Put all files of a folder into a new repository's only commit, which has the same id every time."""
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", f"{replay.distribution} before the fix")
-    for path, wanted in replay.touched.items():
-        found = git(folder, "rev-parse", f"HEAD:{path}").strip()
-        if found != wanted:
-            raise SourceUnavailable(f"{path} is blob {found}, but the recording began with {wanted}")
-    return folder
+    git(folder, "commit", "-q", "-m", message)
 
 
 async def image_for(replay: Replay, repository: Path) -> str:
