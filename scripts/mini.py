@@ -45,6 +45,9 @@ def freeze_tests(task_id: str) -> list[str]:
     problems += [f"{test} fails with the gold patch" for test in sorted(set(runs[0]) - after[0])]
     fixed = [test for test in runs[0] if test in after[0] and test not in before[0]]
     kept = [test for test in runs[0] if test in after[0] and test in before[0]]
+    problems += [
+        f"{test} was cut at a blank: name the parameters" for test in runs[0] if test.count("[") > test.count("]")
+    ]
     if not fixed and not task.grade_empty_patch:
         problems.append("no test tells whether the issue is solved")
     _replace(task_id, "fail_to_pass", _listed(fixed))
