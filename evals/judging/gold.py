@@ -133,7 +133,8 @@ def _soundness(instance: Instance, runs: Mapping[str, Sequence[Judged]], options
     gold = _resolved(runs[GOLD])
     if not any(gold):
         if failing:
-            return Soundness.BROKEN, f"{len(failing)} tests fail with the gold patch: {some(failing)}"
+            why = f"; {doubt}" if (doubt := runs[GOLD][-1].doubt) else ""
+            return Soundness.BROKEN, f"{len(failing)} tests fail with the gold patch: {some(failing)}{why}"
         if flaky:
             return Soundness.FLAKY, f"no run passes all tests, and {len(flaky)} differ: {some(flaky)}"
         log = _folder(options, instance, GOLD, 1) / OUTPUT_FILE

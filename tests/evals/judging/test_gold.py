@@ -64,6 +64,14 @@ async def test_a_broken_environment(subject: Subject, tmp_path: Path) -> None:
     assert known_of([found]).of("pallets__flask-1").broken == ""
 
 
+async def test_a_broken_environment_that_wants_a_network(subject: Subject, tmp_path: Path) -> None:
+    half = says(("PASSED", F2P), ("FAILED", P2P))
+    environment = subject.environment(test_command=by_tree(half, half), facts={"wants_network": ["*::test_total"]})
+    found = await check_gold(subject.instance(), environment, GoldOptions(tmp_path, 1, 120))
+    assert found.soundness is Soundness.BROKEN
+    assert found.reason.endswith(f"; only tests failed that want a network, and there is none: {P2P[0]}")
+
+
 async def test_an_environment_without_a_valid_run(subject: Subject, tmp_path: Path) -> None:
     found = await check(subject, tmp_path, command="exit 3; : ")
     assert found.soundness is Soundness.BROKEN
