@@ -82,13 +82,16 @@ def drive_run(asked: Asked) -> int:
     from agent.jobs import JobsError
     from evals.environments import NameBroken, RecipeBroken
     from evals.judging.flaky import KnownTestsBroken
+    from evals.mini.tasks import TaskBroken
     from evals.runs.begin import RunConflict
-    from evals.runs.folder import FolderUnusable
+    from evals.runs.folder import FolderUnusable, RunNameBroken, check_run_name
     from evals.runs.manifest import ManifestBroken
     from evals.runs.record import RecordBroken
     from sandbox.base import SandboxError
 
     try:
+        if asked.options["name"]:
+            check_run_name(asked.options["name"])  # before a model or a sandbox is asked for
         return asyncio.run(_driven(asked))
     except RunProblem as problem:
         fail(str(problem))
@@ -96,7 +99,10 @@ def drive_run(asked: Asked) -> int:
     except SandboxError as problem:
         fail(str(problem))
         return NO_SANDBOX
-    except (RunConflict, ManifestBroken, RecordBroken, RecipeBroken, NameBroken, KnownTestsBroken, JobsError) as error:
+    except (RunConflict, RunNameBroken, ManifestBroken, RecordBroken, RecipeBroken, NameBroken) as error:
+        fail(str(error))
+        return BAD_INPUT
+    except (KnownTestsBroken, TaskBroken, JobsError) as error:
         fail(str(error))
         return BAD_INPUT
     except FolderUnusable as problem:

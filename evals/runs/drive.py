@@ -75,6 +75,8 @@ async def drive(plan: Plan, worker: Worker, ended: Callable[[AttemptRecord, bool
     for record in begun.values():
         ended(record, True)
     left = [key for key in plan.attempts() if key not in begun]
+    if not left:
+        return list(begun.values())
     ids = _ids(plan, left)
     async with open_jobs(
         plan.database,

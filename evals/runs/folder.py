@@ -40,14 +40,18 @@ class FolderUnusable(Exception):
     """A run's folder that can't be made, read or written; the message says what to do."""
 
 
+class RunNameBroken(FolderUnusable):
+    """A name that no run can have."""
+
+
 def evals_home() -> Path:
     return home() / "evals"
 
 
 def check_run_name(name: str) -> str:
-    """`name`, which becomes a folder and a part of file names. FolderUnusable for one that can't be."""
+    """`name`, which becomes a folder and a part of file names. RunNameBroken for one that can't be."""
     if not _NAME.fullmatch(name):
-        raise FolderUnusable(f"{name[:60]!r} can't name a run: letters, digits and ._+- are allowed, up to 100")
+        raise RunNameBroken(f"{name[:60]!r} can't name a run: letters, digits and ._+- are allowed, up to 100")
     return name
 
 

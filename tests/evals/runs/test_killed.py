@@ -1,0 +1,80 @@
+"""kill -9 at any moment: the same command goes on, nothing is lost or done twice, and the report is the same."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from evals.report.folder import read_report
+from tests.evals.runs.harness import LIGHT, Evaluation, chosen, killed_when
+
+
+def turns_so_far(evaluation: Evaluation) -> int:
+    logs = (evaluation.folder / "home" / "evals" / ".work").glob("out/*/*/predict/*/events.jsonl")
+    return sum(line.startswith('{"seq"') and '"type":"turn"' in line for log in logs for line in log.open())
+
+
+@pytest.mark.bubblewrap
+def test_a_run_that_is_killed_goes_on_to_the_same_report(tmp_path_factory: pytest.TempPathFactory) -> None:
+    whole, cut = (Evaluation(tmp_path_factory.mktemp(name), "bubblewrap") for name in ("whole", "cut"))
+    assert whole.run(*chosen(*LIGHT)).code == 0
+    after = random.Random().randrange(1, 6)  # turns; another one each time
+    killed_when(cut.start(*cut.arguments(*chosen(*LIGHT))), lambda: turns_so_far(cut) >= after)
+    assert not cut.records()
+    done = cut.run(*chosen(*LIGHT))
+    assert done.code == 0, f"killed after {after} turns: {done.out}{done.err}"
+    assert cut.report() == whole.report(), f"killed after {after} turns"
+    kinds = [event["type"] for event in cut.events(LIGHT[0])]
+    assert kinds.count("run_started") == 1
+    assert "run_resumed" in kinds
+    assert kinds.count("prompt") == 1
+
+
+def test_ctrl_c_stops_softly_and_says_how_to_go_on(tmp_path: Path) -> None:
+    evaluation = Evaluation(tmp_path)
+    process = evaluation.start(*evaluation.arguments(*chosen(*LIGHT)))
+    while turns_so_far(evaluation) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert f"To go on: agent eval run --out {evaluation.out}" in out
+    assert "Traceback" not in err
+    assert read_report(evaluation.out)["counts"]["missing"] == 1
+    done = evaluation.agent("run", "--out", str(evaluation.out))  # nothing else has to be said again
+    assert done.code == 0, done.out + done.err
+    assert [record.status for record in evaluation.records().values()] == ["resolved"]
+
+
+@pytest.mark.heavy
+@pytest.mark.bubblewrap
+@pytest.mark.timeout(1200)
+def test_the_whole_set_survives_five_kills_at_random_moments(tmp_path_factory: pytest.TempPathFactory) -> None:
+    whole, cut = (Evaluation(tmp_path_factory.mktemp(name), "bubblewrap") for name in ("whole", "cut"))
+    began = time.monotonic()
+    assert whole.run().code == 0
+    seconds = time.monotonic() - began
+    chance = random.Random()
+    moments = [round(chance.uniform(3, seconds * 0.8), 1) for _ in range(5)]
+    for moment in moments:
+        before = {key: record.ended for key, record in cut.records().items()} if cut.out.exists() else {}
+        process = cut.start(*cut.arguments())
+        due = time.monotonic() + moment
+        while time.monotonic() < due and process.poll() is None:
+            time.sleep(0.05)
+        process.kill()
+        process.communicate()
+        after = {key: record.ended for key, record in cut.records().items()} if cut.out.exists() else {}
+        assert after.items() >= before.items(), f"done again; moments {moments}"
+    done = cut.run()
+    assert done.code == 0, f"{moments}: {done.out}{done.err}"
+    assert cut.report() == whole.report(), f"killed at {moments}"
+    assert json.loads((cut.out / "scripted-mini.out.json").read_text()) == json.loads(
+        (whole.out / "scripted-mini.out.json").read_text()
+    )
