@@ -41,7 +41,12 @@ def test_a_run_over_chat_ends_verified(tmp_path: Path) -> None:
     assert KEY not in done.out + done.err + (place.run_folder / "events.jsonl").read_text()
 
 
-@pytest.mark.parametrize(("kind", "nth"), [("turn_started", 1), ("turn_started", 3), ("turn", 2), ("call_started", 3)])
+REST = (("turn_started", 1), ("turn_started", 3), ("turn", 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "nth"), [("call_started", 3), *(pytest.param(*point, marks=pytest.mark.heavy) for point in REST)]
+)
 def test_a_killed_run_goes_on_over_chat(tmp_path: Path, kind: str, nth: int) -> None:
     turns = fixing_turns()
     for turn in turns:

@@ -17,6 +17,8 @@ from agent.revival import MOST
 from tests.runs.harness import FIX, Finished, Place, call, fixing_turns, served
 from tests.sandbox.kinds import KINDS, need
 
+pytestmark = pytest.mark.heavy
+
 GUEST = b"exec(compile(get("
 
 

@@ -11,6 +11,8 @@ from tests.runs.harness import FIX, Place, call, fixing_turns, served
 from tests.runs.test_resume import kill_after
 from tests.sandbox.kinds import ISOLATED, need
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(params=ISOLATED)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:

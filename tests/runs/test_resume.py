@@ -52,9 +52,13 @@ POINTS = [
     ("check", 2),
     ("verified", 1),
 ]
+SHORT = {("turn_started", 1), ("call_started", 5), ("observation", 3), ("loop_ended", 1), ("check", 2)}  # `make test`
 
 
-@pytest.mark.parametrize(("kind", "nth"), POINTS)
+@pytest.mark.parametrize(
+    ("kind", "nth"),
+    [point if point in SHORT else pytest.param(*point, marks=pytest.mark.heavy) for point in POINTS],
+)
 def test_a_killed_run_goes_on_to_the_same_patch(tmp_path: Path, kind: str, nth: int) -> None:
     turns = fixing_turns()
     for turn in turns:

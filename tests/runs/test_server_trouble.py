@@ -21,6 +21,8 @@ from runtime.admission_ledger import FileRegister
 from runtime.qwen_bpe import qwen_tokenizer
 from tests.runs.harness import FIX, Finished, Place, fixing_turns
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:

@@ -60,6 +60,7 @@ def repository(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.heavy
 @pytest.mark.bubblewrap
 @pytest.mark.slow
 def test_building_and_running_needs_no_registry_in_bubblewrap(
@@ -81,6 +82,7 @@ def test_building_and_running_needs_no_registry_in_bubblewrap(
     assert result.exit_code == 0 and b"1 passed" in result.output, result.output.decode()
 
 
+@pytest.mark.heavy
 @pytest.mark.docker
 @pytest.mark.slow
 def test_building_and_running_needs_no_registry_in_docker(tmp_path: Path, other_machine: Callable[[], Path]) -> None:

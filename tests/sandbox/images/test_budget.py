@@ -159,6 +159,7 @@ print(seen)
 """
 
 
+@pytest.mark.heavy
 def test_openers_never_see_half_a_tree_and_each_image_goes_once(cache: Path) -> None:
     def start(program: str) -> subprocess.Popen[str]:
         return subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True)
@@ -263,6 +264,7 @@ def layer(client: object, tag: str, kind: str, source: str, size: int) -> None:
     client.images.build(fileobj=buffer, custom_context=True, tag=tag, rm=True)  # type: ignore[attr-defined]
 
 
+@pytest.mark.heavy
 @pytest.mark.docker
 def test_an_engines_images(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sandbox.images.engine import connect

@@ -20,6 +20,8 @@ from sandbox.images.setup_tree import cached_environments, remove_environment, s
 from sandbox.policy import BASE_IMAGE
 from tests.sandbox.kinds import ISOLATED, need
 
+pytestmark = pytest.mark.heavy
+
 SRC = '[project]\nname = "x"\n'
 ONLY_LOOPBACK = "test \"$(ls /sys/class/net 2>/dev/null || tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ')\" = lo"
 
