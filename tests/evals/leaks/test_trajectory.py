@@ -129,7 +129,7 @@ WORK = [
     "git show v1.1:calc/ops.py; git log v1.0..HEAD",
     "find . -name '*.py' -not -path './.git/*' | xargs grep -n mean; grep -rn mean . --exclude-dir=.git",
     "find . -path ./.git/objects -prune -o -print; rm -f .git/index.lock; cat .gitignore .github/x.yml",
-    "pip install -e .; pip install .; pip install pytest numpy; pip show calc-tools; pip list; pip install ./calc-tools",
+    "pip install -e .; pip install .; pip install pytest numpy; pip show calc-tools; pip install ./calc-tools",
     "python -m pytest tests/test_ops.py::test_mean -x -q; cat tests/test_ops.py",
     "cat /opt/env/lib/python3.11/site-packages/numpy/core.py; ls site-packages; cat site-packages/calc_tools_x/x.py",
     "curl -s http://localhost:8000/; python -c \"import requests; requests.get('https://httpbin.org/get')\"",
