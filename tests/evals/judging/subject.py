@@ -123,3 +123,11 @@ def raw_diff(repository: Path, commit: str, *options: str) -> str:
 def make_subject(folder: Path) -> Subject:
     repository = make_repo(folder, FILES)
     return Subject(repository, git(repository, "rev-parse", "HEAD"))
+
+
+PASSED = "printf 'PASSED %s\\n' " + " ".join([*F2P, *P2P]) + "; : "
+"""A test command that is quick and happy with everything."""
+
+
+def quick(subject: Subject, command: str = PASSED, /, **fields: Any) -> JudgeSpec:
+    return subject.spec(environment={"test_command": command, **fields.pop("environment", {})}, **fields)

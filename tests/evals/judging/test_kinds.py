@@ -11,8 +11,8 @@ import pytest
 from evals.grading.semantics import Semantics
 from evals.judging.base import JudgeSpec, JudgingFailed
 from evals.judging.judge import judge
-from tests.evals.judging.subject import F2P, P2P, Subject, make_subject
-from tests.evals.judging.test_judge import FUZZY, PASSED, loose
+from tests.evals.judging.subject import F2P, P2P, PASSED, Subject, make_subject
+from tests.evals.judging.test_judge import FUZZY, loose
 from tests.sandbox.kinds import ISOLATED, need
 
 
