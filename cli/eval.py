@@ -18,6 +18,11 @@ COMMANDS: dict[str, Entry] = {
     "compare": ("cli.eval_compare", "compare", "Two runs side by side: what differs, and whether it may be chance."),
     "power": ("cli.eval_power", "power", "How many instances would tell two rates apart."),
     "instances": ("cli.eval_instances", "instances", "List a data set's instances, and what is wrong with its rows."),
+    "audit": (
+        "cli.eval_audit",
+        "audit",
+        "What a checkout leaks of the answer, and which attempts went looking for it.",
+    ),
     "gold": ("cli.eval_gold", "gold", "Check environments with the known answers; find tests that flicker."),
 }
 

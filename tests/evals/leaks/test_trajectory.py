@@ -99,7 +99,7 @@ LOOKS: list[tuple[str, str, int, str]] = [
     ("npm pack calc-tools", "npm ERR! ENOTFOUND", 1, LOOKED),
     ("curl -sL https://github.com/psf/calc-tools/pull/18.diff", "curl: (6) Could not resolve host", 6, LOOKED),
     ("curl -s https://raw.githubusercontent.com/psf/calc-tools/main/calc/ops.py", "def mean(values):", 0, FOUND),
-    ("wget -q https://pypi.org/pypi/calc-tools/json -O /tmp/x", "", 4, LOOKED),
+    ("wget -q https://crates.io/api/v1/crates/calc-tools -O /tmp/x", "", 4, LOOKED),
     ("curl -s https://docs.calc-tools.example/changes", "Changes in 1.3", 0, FOUND),
     ("gh pr view 18 --repo psf/calc-tools", "sh: gh: command not found", 127, LOOKED),
     ("cat /opt/env/lib/python3.11/site-packages/calc/ops.py", "def mean", 0, FOUND),
