@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
+import sqlite3
 
 import pytest
 
@@ -75,17 +77,34 @@ async def test_a_restarted_worker_goes_on_where_the_killed_one_was(database: str
     assert not diary.by("began", "again") - set(ids)
 
 
+async def freeze(worker: Worker, database: str) -> None:
+    """Stops a process, and not while it holds the lock of a SQLite file, where it would hold up everybody."""
+    while True:
+        worker.signal(signal.SIGSTOP)
+        if not database.startswith("sqlite:///"):
+            return
+        connection = sqlite3.connect(database.removeprefix("sqlite:///"), timeout=0.5, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            worker.signal(signal.SIGCONT)
+            await asyncio.sleep(0.05)
+        finally:
+            connection.close()
+
+
 @long
 async def test_a_worker_that_wakes_up_late_stops_and_records_nothing(database: str, diary: Diary, hire: Hire) -> None:
-    job = Job("run/frozen/1", "three", {"seconds": 0.7})
+    job = Job("run/frozen/1", "three", {"seconds": 1.5})
     nap = Job("run/nap/1", "nap", {"seconds": 60})
     async with desk(database) as jobs:
-        zombie = hire("zombie", lease="1")
+        zombie = hire("zombie", lease="3")
         await zombie.ready()
         await jobs.enqueue([job, nap])
         await until(lambda: bool(diary.by("b", "zombie") and diary.by("began", "zombie") >= {nap.id}))
-        zombie.signal(signal.SIGSTOP)
-        heir = hire("heir", lease="1")
+        await freeze(zombie, database)
+        heir = hire("heir", lease="3")
         await until(lambda: diary.by("c", "heir") == {job.id})
         zombie.signal(signal.SIGCONT)
         await until(lambda: diary.by("stopped", "zombie") == {nap.id})
@@ -148,8 +167,35 @@ async def test_a_database_that_was_away_finds_everybody_at_work(
         await until(lambda: len(diary.count("b")) >= 4)
         collecting = asyncio.create_task(collected(jobs, [job.id for job in wanted], 120))
         await asyncio.to_thread(postgres.do, "stop")
-        await asyncio.sleep(4)
+        await asyncio.sleep(8)
         await asyncio.to_thread(postgres.do, "start")
         ends = await collecting
     assert all(end.error is None for end in ends.values())
     assert [max(diary.count(word).values()) for word in ("began", "a", "b", "c")] == [1, 1, 1, 1]
+
+
+@long
+async def test_workers_killed_again_and_again_never_redo_what_is_recorded(
+    database: str, diary: Diary, hire: Hire
+) -> None:
+    wanted = three(40, 0.3)
+    chance = random.Random(7)
+    async with desk(database) as jobs:
+        await jobs.enqueue(wanted)
+        at_work = {name: hire(name) for name in ("one", "two")}
+        await ready(*at_work.values())
+        for number in range(6):
+            await asyncio.sleep(chance.uniform(0.3, 1.2))
+            name = chance.choice(list(at_work))
+            at_work.pop(name).signal(signal.SIGKILL)
+            at_work[f"heir-{number}"] = hire(f"heir-{number}")
+            await at_work[f"heir-{number}"].ready()
+        ends = await collected(jobs, [job.id for job in wanted], 120)
+    assert all(end.error is None for end in ends.values())
+    ran: dict[str, str] = {}
+    for word, job, _ in diary.lines():
+        ran[job] = ran.get(job, "") + (word if word in "abc" else "")
+    # a step comes again only where it was the last that had begun
+    assert {job: steps for job, steps in ran.items() if list(steps) != sorted(steps)} == {}
+    assert all(set(steps) == set("abc") for steps in ran.values())
+    assert any(len(steps) > 3 for steps in ran.values()), "nobody was killed in mid-step: the test shows nothing"

@@ -241,10 +241,10 @@ async def test_a_silent_worker_elsewhere_is_lost_after_the_lease_and_not_before(
         sql(database, "UPDATE workflow_status SET status = 'PENDING', executor_id = 'far', owner_xid = 'token'")
         started = time.monotonic()
         async with open_jobs(
-            database, {"work": lambda context: one("found")}, application=APPLICATION, poll=0.05, lease=1
+            database, {"work": lambda context: one("found")}, application=APPLICATION, poll=0.05, lease=1.5
         ) as mine:
             assert [end.result async for end in mine.ended(["left"])] == ["found"]
-            assert 1 <= time.monotonic() - started < 12
+            assert 1.5 <= time.monotonic() - started < 30
             assert len(await mine.workers()) == 1
 
 

@@ -99,5 +99,5 @@ if __name__ == "__main__":
     parser.add_argument("diary")
     parser.add_argument("--name", default="worker")
     parser.add_argument("--concurrency", type=int, default=3)
-    parser.add_argument("--lease", type=float, default=2.0)
+    parser.add_argument("--lease", type=float, default=5.0)
     asyncio.run(work(parser.parse_args()))

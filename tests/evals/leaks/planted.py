@@ -320,7 +320,9 @@ def old_pip_cache(_: Story, __: Path, away: Path) -> None:
 
 
 def npm_cache(_: Story, __: Path, away: Path) -> None:
-    row = '1f\t{"key":"make-fetch-happen:request-cache:https://registry.example.org/calc-tools/-/calc-tools-1.3.0.tgz"}\n'
+    row = (
+        '1f\t{"key":"make-fetch-happen:request-cache:https://registry.example.org/calc-tools/-/calc-tools-1.3.0.tgz"}\n'
+    )
     write(away, {".npm/_cacacache/index-v5/a/b": row})
 
 

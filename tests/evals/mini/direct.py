@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -24,21 +25,31 @@ def outcome(task: Task, folder: Path, patch: str = "") -> dict[str, str]:
         git("-C", str(folder), *(("rm", "-q", "--ignore-unmatch") if new else ("checkout", "HEAD")), "--", path)
     apply(folder, task.test_patch)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
-    done = subprocess.run(
-        ["sh", "-c", task.test_command],
+    code, log = _run(task.test_command, folder, environment)
+    statuses = PARSERS[task.log_parser.removeprefix("parse_log_")](log, Semantics.V5)
+    assert statuses, log
+    failed = any(status in ("FAILED", "ERROR") for status in statuses.values())
+    assert failed == (code != 0), log
+    return statuses
+
+
+def _run(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Exit code and output; what the command started ends with it when it takes too long."""
+    with subprocess.Popen(
+        ["sh", "-c", command],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=_SECONDS,
-    )
-    log = done.stdout.decode("utf-8", "replace")
-    statuses = PARSERS[task.log_parser.removeprefix("parse_log_")](log, Semantics.V5)
-    assert statuses, log
-    failed = any(status in ("FAILED", "ERROR") for status in statuses.values())
-    assert failed == (done.returncode != 0), log
-    return statuses
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, output.decode("utf-8", "replace")
 
 
 def checkout(task: Task, folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.mini.dataset import mini_dataset
+from evals.mini.script import script
 from evals.report.summary import report_of, without_times
 from evals.runs.folder import read_records
 from evals.runs.record import AttemptRecord
@@ -117,3 +118,14 @@ def killed_when(process: subprocess.Popen[str], due: Callable[[], bool]) -> None
         time.sleep(0.02)
     process.kill()
     process.communicate()
+
+
+def scripted(path: Path, title: str = "", *, delay: float = 0.0, **fault: Any) -> str:
+    """The bundled set's script in a file: `delay` seconds before every token, and a fault in the second turn of the
+    task with this title."""
+    said = script() | {"token_delay": delay}
+    for conversation in said["conversations"]:
+        if title and conversation["match"] == title:
+            conversation["turns"][1]["faults"] = [fault]
+    path.write_text(json.dumps(said))
+    return f"script:{path}"

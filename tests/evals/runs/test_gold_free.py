@@ -42,7 +42,7 @@ def marked(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def looking(kind: str) -> list[dict[str, Any]]:
-    places = "/testbed /tmp /root /home" if kind != "none" else '"$PWD" /proc/self'
+    places = "/testbed /tmp /root /home" if kind != "none" else "."
     files = f"{places} /proc/[0-9]*/environ /proc/[0-9]*/cmdline"
     seek = f"grep -rsla '{SEEK}' {files} 2>/dev/null | head; env | grep -c '{SEEK}'"
     done = {"summary": "I looked."}
@@ -67,14 +67,13 @@ def test_no_mark_gets_to_the_agent(tmp_path: Path, kind: str) -> None:
         asked = [qwen_tokenizer().decode(list(request.prompt_ids)) for request in server.server.requests]
     assert done.code == 0, done.out + done.err
     found = [event["data"] for event in evaluation.events(LIGHT[0]) if event["type"] == "observation"]
-    assert found[0]["text"].split()[-1] in ("0", "1]"), found[0][
-        "text"
-    ]  # grep's count: it saw an environment without it
+    assert found[0]["text"].startswith("Output:\n0\n"), found[0]["text"]  # no file, and no variable
     assert len(asked) == 4
     told = (tmp_path / "told.jsonl").read_text()
     assert "subprocess.Popen" in told
     places = [("the model", "\n".join(asked).encode()), ("a process", told.encode())]
-    places += files_below(evaluation.out / "trajectories")
+    left = files_below(evaluation.out / "trajectories")
+    places += [place for place in left if not place[0].endswith("index.html")]  # the report's page, written afterwards
     assert not list(find_gold([MARK], places))
     (record,) = evaluation.records().values()
     assert record.judged is not None

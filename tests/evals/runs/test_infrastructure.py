@@ -8,21 +8,10 @@ from typing import Any
 
 import pytest
 
-from evals.mini.script import script
 from evals.predictions import read_predictions
-from tests.evals.runs.harness import LIGHT, Evaluation, chosen, dataset
+from tests.evals.runs.harness import LIGHT, Evaluation, chosen, dataset, scripted
 
 OTHER = "mini__sweep-14"
-
-
-def scripted(path: Path, title: str = "", **fault: Any) -> str:
-    """The bundled set's script in a file, with a fault in the second turn of the task with this title."""
-    said = script()
-    for conversation in said["conversations"]:
-        if title and conversation["match"] == title:
-            conversation["turns"][1]["faults"] = [fault]
-    path.write_text(json.dumps(said))
-    return f"script:{path}"
 
 
 def title_of(instance_id: str) -> str:

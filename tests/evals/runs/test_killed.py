@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from evals.report.folder import read_report
-from tests.evals.runs.harness import LIGHT, Evaluation, chosen, killed_when
+from tests.evals.runs.harness import LIGHT, SECONDS, Evaluation, chosen, killed_when, scripted
+
+CUT = "mini__sweep-14"
+"""Its commands leave nothing outside of the work tree, which is what a resumed run gets back."""
 
 
 def turns_so_far(evaluation: Evaluation) -> int:
@@ -22,14 +25,15 @@ def turns_so_far(evaluation: Evaluation) -> int:
 @pytest.mark.bubblewrap
 def test_a_run_that_is_killed_goes_on_to_the_same_report(tmp_path_factory: pytest.TempPathFactory) -> None:
     whole, cut = (Evaluation(tmp_path_factory.mktemp(name), "bubblewrap") for name in ("whole", "cut"))
-    assert whole.run(*chosen(*LIGHT)).code == 0
+    model = scripted(whole.folder / "script.json", delay=0.004)
+    assert whole.run(*chosen(CUT), model=model).code == 0
     after = random.Random().randrange(1, 6)  # turns; another one each time
-    killed_when(cut.start(*cut.arguments(*chosen(*LIGHT))), lambda: turns_so_far(cut) >= after)
+    killed_when(cut.start(*cut.arguments(*chosen(CUT), model=model)), lambda: turns_so_far(cut) >= after)
     assert not cut.records()
-    done = cut.run(*chosen(*LIGHT))
+    done = cut.run(*chosen(CUT), model=model)
     assert done.code == 0, f"killed after {after} turns: {done.out}{done.err}"
     assert cut.report() == whole.report(), f"killed after {after} turns"
-    kinds = [event["type"] for event in cut.events(LIGHT[0])]
+    kinds = [event["type"] for event in cut.events(CUT)]
     assert kinds.count("run_started") == 1
     assert "run_resumed" in kinds
     assert kinds.count("prompt") == 1
@@ -38,8 +42,10 @@ def test_a_run_that_is_killed_goes_on_to_the_same_report(tmp_path_factory: pytes
 def test_ctrl_c_stops_softly_and_says_how_to_go_on(tmp_path: Path) -> None:
     evaluation = Evaluation(tmp_path)
     process = evaluation.start(*evaluation.arguments(*chosen(*LIGHT)))
+    due = time.monotonic() + SECONDS
     while turns_so_far(evaluation) < 2:
-        assert process.poll() is None
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < due
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

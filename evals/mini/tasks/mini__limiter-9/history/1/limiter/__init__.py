@@ -1,0 +1,5 @@
+"""A token bucket."""
+
+from limiter.bucket import Bucket
+
+__all__ = ["Bucket"]

@@ -1,0 +1,6 @@
+"""A token bucket."""
+
+from limiter.bucket import Bucket
+from limiter.decorator import limited
+
+__all__ = ["Bucket", "limited"]
