@@ -202,10 +202,7 @@ class _Attempt:
         await keep_steps(run)
         await bring_trajectory(run, self.home)
         key = self.work.key
-        try:
-            leaks = await asyncio.to_thread(audit_trajectory, run / "events.jsonl", self.work.instance)
-        except NotImplementedError:
-            leaks = ()
+        leaks = await asyncio.to_thread(audit_trajectory, run / "events.jsonl", self.work.instance)
         return {"trajectory": f"trajectories/{key.instance_id}/{key.attempt}", "leaks": leaks}
 
     async def _judged(self, patch: str) -> dict[str, Any]:

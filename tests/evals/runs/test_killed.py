@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import time
@@ -56,31 +55,3 @@ def test_ctrl_c_stops_softly_and_says_how_to_go_on(tmp_path: Path) -> None:
     done = evaluation.agent("run", "--out", str(evaluation.out))  # nothing else has to be said again
     assert done.code == 0, done.out + done.err
     assert [record.status for record in evaluation.records().values()] == ["resolved"]
-
-
-@pytest.mark.heavy
-@pytest.mark.bubblewrap
-@pytest.mark.timeout(1200)
-def test_the_whole_set_survives_five_kills_at_random_moments(tmp_path_factory: pytest.TempPathFactory) -> None:
-    whole, cut = (Evaluation(tmp_path_factory.mktemp(name), "bubblewrap") for name in ("whole", "cut"))
-    began = time.monotonic()
-    assert whole.run().code == 0
-    seconds = time.monotonic() - began
-    chance = random.Random()
-    moments = [round(chance.uniform(3, seconds * 0.8), 1) for _ in range(5)]
-    for moment in moments:
-        before = {key: record.ended for key, record in cut.records().items()} if cut.out.exists() else {}
-        process = cut.start(*cut.arguments())
-        due = time.monotonic() + moment
-        while time.monotonic() < due and process.poll() is None:
-            time.sleep(0.05)
-        process.kill()
-        process.communicate()
-        after = {key: record.ended for key, record in cut.records().items()} if cut.out.exists() else {}
-        assert after.items() >= before.items(), f"done again; moments {moments}"
-    done = cut.run()
-    assert done.code == 0, f"{moments}: {done.out}{done.err}"
-    assert cut.report() == whole.report(), f"killed at {moments}"
-    assert json.loads((cut.out / "scripted-mini.out.json").read_text()) == json.loads(
-        (whole.out / "scripted-mini.out.json").read_text()
-    )
