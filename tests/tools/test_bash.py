@@ -96,7 +96,8 @@ async def test_a_longer_timeout_than_there_is(bash: Call, context: ToolContext) 
 
 
 async def test_background_processes_are_named(bash: Call) -> None:
-    text = (await bash(command="sleep 60 >/dev/null 2>&1 & echo started $!")).text
+    # it is called `bash` until it has become the other program
+    text = (await bash(command="sleep 60 >/dev/null 2>&1 & sleep 0.2; echo started $!")).text
     pid = int(re.search(r"started (\d+)", text)[1])  # type: ignore[index]
     assert f"[still running in the background: {pid} (sleep 60); end with `kill {pid}`]" in text
     os.kill(pid, signal.SIGKILL)

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from evals.predictions import read_predictions
 from tests.evals.runs.harness import LIGHT, Evaluation, chosen, dataset, scripted
 
@@ -74,17 +72,3 @@ def test_limits_are_the_models_own(tmp_path: Path) -> None:
     (record,) = evaluation.records().values()
     assert record.predicted is not None
     assert (record.predicted.outcome, record.predicted.end, record.status) == ("limit", "step limit", "no_patch")
-
-
-@pytest.mark.docker
-def test_an_image_that_is_missing(tmp_path: Path) -> None:
-    def imageless(row: dict[str, Any]) -> dict[str, Any]:
-        del row["bundled"]
-        return {**row, "image": "127.0.0.1:9/no/such:1"}
-
-    evaluation = Evaluation(tmp_path, "docker")
-    rows = dataset(tmp_path / "rows.jsonl", *LIGHT, change=imageless)
-    done = evaluation.run("--tries", "1", dataset=rows, model=scripted(tmp_path / "script.json"))
-    assert done.code == 3, done.out + done.err
-    (record,) = evaluation.records().values()
-    assert "127.0.0.1:9/no/such:1" in record.infrastructure
