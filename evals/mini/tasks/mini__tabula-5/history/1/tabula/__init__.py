@@ -1,0 +1,5 @@
+"""Tables as text."""
+
+from tabula.formats import to_csv, to_tsv
+
+__all__ = ["to_csv", "to_tsv"]
