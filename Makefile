@@ -13,7 +13,7 @@ demo:            ## Fix the example repository with the tiny demo model, in a sa
 	@scripts/setup.sh demo $(filter sglang,$(MODEL))
 	@MODEL=$(MODEL) scripts/demo.sh
 
-test:            ## Lint, types, import rules, and every test that needs no torch (needs 9 minutes, 0.5 GB)
+test:            ## Lint, types, import rules, and every test that needs no torch (needs 10 minutes, 0.5 GB)
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -n auto -m "not torch and not replay and not heavy and not evals and not postgres and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)

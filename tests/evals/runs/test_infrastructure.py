@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from evals.predictions import read_predictions
 from tests.evals.runs.harness import LIGHT, Evaluation, chosen, dataset, scripted
+
+pytestmark = pytest.mark.heavy
 
 OTHER = "mini__sweep-14"
 

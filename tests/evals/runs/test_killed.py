@@ -12,6 +12,8 @@ import pytest
 from evals.report.folder import read_report
 from tests.evals.runs.harness import LIGHT, SECONDS, Evaluation, chosen, killed_when, scripted
 
+pytestmark = pytest.mark.heavy
+
 CUT = "mini__sweep-14"
 """Its commands leave nothing outside of the work tree, which is what a resumed run gets back."""
 
