@@ -7,12 +7,14 @@ already (`evals.judging`).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from evals.grading.logs import MAX_LOG
 from evals.grading.semantics import Semantics
+from evals.judging.base import LOG_FILE, OUTPUT_FILE, PATCH_FAILED, official_error
 from evals.predictions import Prediction, write_predictions, write_whole
 from evals.reports import Graded, summary
 from evals.runs.folder import EvalFolder
@@ -21,6 +23,8 @@ from evals.runs.record import AttemptKey, AttemptRecord
 from evals.runs.sending import patches_left
 
 _LOOKED_AT: Final = 4 << 20  # bytes of a log's end in which signs of a broken environment are looked for
+_STOPPED: Final = r"^[-\d]{10} [\d:,]{12} - INFO - Error in evaluating model for "
+"""The line of an instance whose log the official grader stops on; a patch's own lines are indented by their diff."""
 
 
 def write_official(folder: EvalFolder, manifest: Manifest, records: Sequence[AttemptRecord]) -> list[Path]:
@@ -52,8 +56,27 @@ MISSING: Final = "missing"  # the outcome of an instance that somebody's predict
 
 
 def _graded(folder: EvalFolder, record: AttemptRecord) -> Graded:
+    """The report where the harness would have left one, and the two logs that it looks for broken environments in."""
+    log = folder.log(_key(record), record.model)
+    output, told = _log_end(log / OUTPUT_FILE), _log_end(log / LOG_FILE)
     report: Mapping[str, object] | None = record.judged.report if record.judged else None
-    return Graded(report, _log_end(folder.log(_key(record), record.model) / "test_output.txt"))
+    if report and not report["resolved"] and _without_report(log / OUTPUT_FILE, output, told):
+        report = None
+    return Graded(report, f"{output}\n{told}")
+
+
+def _without_report(path: Path, end: str, told: str) -> bool:
+    """Whether the harness would have counted an error: the patch didn't apply, the tests timed out, or its grader
+    stopped on their log."""
+    return official_error(_log_start(path)) or official_error(end) or bool(re.search(_STOPPED, told, re.MULTILINE))
+
+
+def _log_start(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(PATCH_FAILED)).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _log_end(path: Path) -> str:
