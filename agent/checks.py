@@ -75,8 +75,15 @@ def _commands(events: Iterable[Event]) -> list[_Command]:
     return found
 
 
-def flipped(events: Iterable[Event], final_tree: str) -> list[_Command]:
-    """Commands, as they failed, that passed later on the final tree; the newest first."""
+def handed_over(events: Sequence[Event]) -> frozenset[str]:
+    """The trees that a run had ended with each time before it was told more."""
+    told = max((event.seq for event in events if event.type is EventType.FOLLOW_UP), default=-1)
+    return frozenset(event.data["tree"] for event in events if event.type is EventType.LOOP_ENDED and event.seq < told)
+
+
+def flipped(events: Sequence[Event], final_tree: str) -> list[_Command]:
+    """Commands, as they failed, that passed later on the final tree, or on one handed over earlier; newest first."""
+    final = {final_tree} | handed_over(events)
     failed: dict[tuple[str, str], _Command] = {}
     passed: dict[tuple[str, str], None] = {}
     for command in _commands(events):
@@ -84,7 +91,7 @@ def flipped(events: Iterable[Event], final_tree: str) -> list[_Command]:
         if command.exit_code:
             failed[key] = command
             passed.pop(key, None)
-        elif command.tree == final_tree and key in failed:
+        elif command.tree in final and key in failed:
             passed.pop(key, None)
             passed[key] = None
     return [failed[key] for key in reversed(passed)][:MAX_INFERRED]

@@ -6,12 +6,15 @@ A branch is added without touching the user's checkout or index. Left out: pull 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from agent import checkout
+from agent import checkout, follow_up
 from agent.checkout import Base
 from agent.ends import InputProblem, Outcome, RunProblem
+from agent.events import Event, EventLog, EventType
 from agent.git import GitError, git, git_line
+from agent.runs import RunFolder
 
 
 async def check_branch(repository: Path | None, branch: str) -> None:
@@ -38,22 +41,63 @@ def check_out(file: Path) -> None:
         raise InputProblem(f"{file} is a folder: --out names the patch's file")
 
 
-async def to_branch(bare: Path, base: Base, tree: str, repository: Path, branch: str, message: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run has to hand over, and the log that says what of it was handed over before."""
+
+    log: EventLog
+    folder: RunFolder
+    base: Base
+    tree: str
+
+    def before(self, key: str) -> Event | None:
+        """The last delivery of this kind."""
+        return next((event for event in reversed(self.log.of_type(EventType.DELIVERED)) if key in event.data), None)
+
+
+async def as_branch(work: Work, repository: Path, branch: str, issue: str, summary: str) -> None:
+    """The work as a branch, once; after a follow-up as one more commit on it."""
+    before = work.before("branch")
+    if before and not follow_up.after(work.log, before):
+        return
+    message = await commit_message(work.folder.repository, work.base, work.tree, issue, summary, work.folder.id)
+    onto = before.data["commit"] if before else None
+    commit = await to_branch(work.folder.repository, work.base, work.tree, repository, branch, message, onto)
+    work.log.append(EventType.DELIVERED, branch=branch, commit=commit)
+
+
+async def as_changes(work: Work, repository: Path) -> None:
+    """The work in the user's checkout, once; after a follow-up what it changed since."""
+    before = work.before("applied")
+    if before and not follow_up.after(work.log, before):
+        return
+    patch = work.folder.patch
+    if before:
+        patch = work.folder.path / "since.diff"
+        since = await checkout.diff(work.folder.repository, before.data["tree"], work.tree)
+        patch.write_bytes(since.encode("utf-8", "surrogateescape"))
+    if patch.stat().st_size:  # git takes an empty patch for a damaged one
+        await to_worktree(repository, patch)
+    work.log.append(EventType.DELIVERED, applied=str(repository), tree=work.tree)
+
+
+async def to_branch(
+    bare: Path, base: Base, tree: str, repository: Path, branch: str, message: str, onto: str | None = None
+) -> str:
     """Commit the tree on top of the base and add it to the user's repository as a branch. Returns the commit.
 
-    As objects and a name: a fetch would read addresses and helpers out of the repository's configuration.
+    `onto` is the commit of ours that the branch is at, if it is there already. As objects and a name: a fetch would
+    read addresses and helpers out of the repository's configuration.
     """
-    identity = await _identity(repository)
+    identity, parent = await _identity(repository), onto or base.commit
     commit = (
-        await git("commit-tree", tree, "-p", base.commit, "-F", "-", at=bare, stdin=message.encode(), env=identity)
+        await git("commit-tree", tree, "-p", parent, "-F", "-", at=bare, stdin=message.encode(), env=identity)
     ).decode().strip()  # fmt: skip
     await git("update-ref", f"refs/heads/patchwright/{commit[:12]}", commit, at=bare)
     try:
-        pack = await git(
-            "pack-objects", "--revs", "--stdout", "-q", at=bare, stdin=f"{commit}\n^{base.commit}\n".encode()
-        )
+        pack = await git("pack-objects", "--revs", "--stdout", "-q", at=bare, stdin=f"{commit}\n^{parent}\n".encode())
         await git("unpack-objects", "-q", at=repository, stdin=pack, foreign=True)
-        names = (f"refs/heads/{branch}", commit, "0" * len(commit))
+        names = (f"refs/heads/{branch}", commit, onto or "0" * len(commit))
         await git("update-ref", "-m", "Patchwright", *names, at=repository, env=identity, foreign=True)
     except GitError as error:
         raise RunProblem(Outcome.STORAGE, f"the branch {branch!r} could not be added: {error.stderr}") from None

@@ -42,6 +42,8 @@ class EventType(StrEnum):
     CHECK = "check"
     VERIFIED = "verified"
     DELIVERED = "delivered"
+    FOLLOW_UP = "follow_up"  # said to a run that had ended
+    FOLLOWED = "followed"  # that joined the transcript
     RUN_ENDED = "run_ended"
     # Only ever shown live, never written:
     PROGRESS = "progress"

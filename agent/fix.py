@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent import checks, config, deliver, hosts, loop, machine, network, opening, prompts, runs, verify
+from agent import checks, config, deliver, follow_up, hosts, loop, machine, network, opening, prompts, runs, verify
 from agent.checkout import Base
 from agent.ends import EXIT_CODES, End, InputProblem, LoopEnded, Outcome, RunProblem, outcome_of
 from agent.events import EventLog, EventLogError, EventType, Listener
+from agent.follow_up import FollowUp
 from agent.hosts import Host
 from agent.images import Shelf, sees
 from agent.request import FixRequest
@@ -83,9 +84,15 @@ async def fix(request: FixRequest, listeners: tuple[Listener, ...] = ()) -> FixR
 
 
 async def resume(
-    name: str, listeners: tuple[Listener, ...] = (), change: Callable[[FixRequest], FixRequest] = lambda same: same
+    name: str,
+    listeners: tuple[Listener, ...] = (),
+    change: Callable[[FixRequest], FixRequest] = lambda same: same,
+    more: FollowUp | None = None,
 ) -> FixResult:
-    """Go on with a run. `change` may raise its limits or name another model. Raises RunProblem."""
+    """Go on with a run. `change` may raise its limits or name another model. Raises RunProblem.
+
+    `more` is said to a run that has ended, which then goes on until it has submitted again.
+    """
     folder = runs.find_run(name)
     try:
         log = EventLog(folder.events, listeners)
@@ -100,11 +107,14 @@ async def resume(
     request = change(FixRequest.from_json((resumed or started).data["request"]))
     try:
         hosts.refuse_secrets(request.model)
+        if more is not None:
+            request = follow_up.ask(log, request, more)
     except InputProblem:
         log.close()
         raise
     ended = log.last(EventType.RUN_ENDED)
-    if ended and not _can_go_on(Outcome(ended.data["outcome"]), request, (resumed or started).data["request"]):
+    before = (resumed or started).data["request"]
+    if ended and not follow_up.reopened(log) and not _can_go_on(Outcome(ended.data["outcome"]), request, before):
         log.close()
         patch = folder.patch if folder.patch.exists() else None
         return FixResult(folder.id, Outcome(ended.data["outcome"]), ended.data["message"], patch)
@@ -248,6 +258,8 @@ class _Run:
     def _finished_loop(self) -> tuple[End, str, str] | None:
         """The loop's end if nothing was resumed after it that should run it again."""
         event = self.log.last(EventType.LOOP_ENDED)
+        if follow_up.after(self.log, event):
+            return None
         if event is None or End(event.data["end"]) is not End.SUBMITTED:
             ended = self.log.last(EventType.RUN_ENDED)
             if event is None or (ended is not None and ended.seq > event.seq):
@@ -307,12 +319,15 @@ class _Run:
             session.record_prompt(messages, specs)
         if shelf is not None:
             opening.count_shown(session, self.folder.blobs, self.log.of_type(EventType.PROMPT)[0].data["messages"])
+        if said := follow_up.waiting(self.log):
+            session.record_followed(said)
         options = host.constrained_to(specs, self.request.generation.constrained)
         revival = Revival(self.log, worktree, context, place.open)
         agent = loop.Agent(host.model, host.sampling, tools, worktree, context, options, shelf, room.grow, revival)
         try:
             ended = await loop.run(agent, session)
-            return ended, await self._last_tree(worktree, session, ended)
+            tree = await self._last_tree(worktree, session, ended)
+            return ended, tree
         finally:
             await revival.close()
 
@@ -341,6 +356,7 @@ class _Run:
 
     async def _keep_patch(self, tree: str) -> str:
         if tree == self.base.tree:
+            self.folder.patch.unlink(missing_ok=True)  # a follow-up may have taken everything back
             return ""
         return await verify.extract(self.log, self.folder.repository, self.base, tree, self.folder.patch)
 
@@ -367,21 +383,15 @@ class _Run:
 
     async def _deliver(self, tree: str, patch: str, verified: bool) -> None:
         """A file and a branch take any patch; the user's own work tree only a verified one."""
-        wanted, bare = self.request.delivery, self.folder.repository
+        wanted, work = self.request.delivery, deliver.Work(self.log, self.folder, self.base, tree)
         if wanted.out:
             deliver.to_file(patch, Path(wanted.out))
             self.log.append(EventType.DELIVERED, out=wanted.out)
-        if wanted.branch and self.source and not self._delivered("branch"):
+        if wanted.branch and self.source:
             summary = str(self._submission().get("summary", ""))
-            message = await deliver.commit_message(bare, self.base, tree, self.issue["text"], summary, self.folder.id)
-            commit = await deliver.to_branch(bare, self.base, tree, self.source, wanted.branch, message)
-            self.log.append(EventType.DELIVERED, branch=wanted.branch, commit=commit)
-        if wanted.apply and verified and self.source and not self._delivered("applied"):
-            await deliver.to_worktree(self.source, self.folder.patch)
-            self.log.append(EventType.DELIVERED, applied=str(self.source))
-
-    def _delivered(self, key: str) -> bool:
-        return any(key in event.data for event in self.log.of_type(EventType.DELIVERED))
+            await deliver.as_branch(work, self.source, wanted.branch, self.issue["text"], summary)
+        if wanted.apply and verified and self.source:
+            await deliver.as_changes(work, self.source)
 
     def _end(self, outcome: Outcome, message: str) -> FixResult:
         self.log.append(EventType.RUN_ENDED, outcome=outcome, exit_code=EXIT_CODES[outcome], message=message)

@@ -16,7 +16,7 @@ from agent import limits, nudges
 from agent.ends import End, LoopEnded
 from agent.events import EventType
 from agent.images import Shelf
-from agent.session import Session, TurnRecord
+from agent.session import SUBMIT, Session, TurnRecord
 from agent.worktree import Worktree, WorktreeProblem
 from runtime.incremental_decode import IncrementalDecoder
 from runtime.models.base import (
@@ -35,7 +35,6 @@ from runtime.transcript import TranscriptError
 from sandbox.base import SandboxDied, SandboxError
 from tools.base import Observation, Tool, ToolContext
 
-SUBMIT = "submit"  # what it shows must be read before anything else is done
 MIN_ROOM = 512  # tokens that must be left in the context for a turn to be worth asking for
 Revive = Callable[[Session, str, SandboxDied], Awaitable[tuple[Observation, LoopEnded | None]]]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.ends import End
 from agent.events import Event, EventLog, EventType
+from agent.follow_up import NOT_RUN
 from agent.images import body_of
 from agent.limits import Limits, Spent
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from runtime.tool_calls import ParsedTurn
     from runtime.transcript import Transcript
     from tools.base import Observation
+
+
+SUBMIT = "submit"  # what it shows must be read before anything else is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,26 @@ class Session:
         event = self.log.append(EventType.OBSERVED, turn=self.spent.steps - 1, ids=list(ids), nudge=text)
         self._take_observed(event)
 
+    def record_followed(self, text: str) -> None:
+        """What the user says after an end joins the transcript, behind what the last turn's calls gave."""
+        from runtime.transcript import SegmentKind, UserMessage
+
+        segments: list[dict[str, Any]] = []
+        if self.transcript.segments[-1].kind is not SegmentKind.TURN:  # it ended where the model was to speak
+            ids = self.transcript.encode(self.transcript.empty_turn())
+            segments.append({"kind": SegmentKind.TURN, "ids": list(ids)})
+        ids = self.transcript.encode(UserMessage(text, self._answers()))
+        segments.append({"kind": SegmentKind.USER_MESSAGE, "ids": list(ids)})
+        event = self.log.append(EventType.FOLLOWED, text=text, segments=segments, spent=round(self.spent.seconds, 3))
+        self._take_followed(event)
+
+    def _answers(self) -> list[Body]:
+        """One for each call of the turn that is open; those that a limit kept from being executed say so."""
+        if self.open_turn is None:
+            return []
+        given = self.open_turn.observations
+        return given + [NOT_RUN] * (len(self.open_turn.calls) - len(given))
+
     # -- the same changes, from the log ---------------------------------------------------------------------
 
     def replay(self) -> None:
@@ -157,6 +181,10 @@ class Session:
                     self._take_observation(event)
                 case EventType.OBSERVED:
                     self._take_observed(event)
+                case EventType.FOLLOW_UP:
+                    self.tree = event.data["tree"] or self.tree
+                case EventType.FOLLOWED:
+                    self._take_followed(event)
                 case _:
                     pass
             if isinstance(spent := event.data.get("spent"), int | float):
@@ -207,6 +235,12 @@ class Session:
         self.transcript.append_ids("observations", tuple(event.data["ids"]))
         self.spent.nudges = self.spent.nudges + 1 if event.data["nudge"] is not None else 0
         self.open_turn = None
+
+    def _take_followed(self, event: Event) -> None:
+        for segment in event.data["segments"]:
+            self.transcript.append_ids(segment["kind"], tuple(segment["ids"]))
+        self.open_turn, self.submitted, self.spent.nudges = None, None, 0
+        self.tool_state = {key: value for key, value in self.tool_state.items() if key != SUBMIT}  # shown anew
 
     @property
     def loop_end(self) -> End | None:

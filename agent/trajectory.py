@@ -27,6 +27,8 @@ def messages_of(log: Path) -> list[dict[str, Any]]:
                 )
             case EventType.OBSERVED if data["nudge"]:
                 messages.append({"role": "tool", "tool_call_id": _id(data["turn"], 0), "content": data["nudge"]})
+            case EventType.FOLLOWED:
+                messages.append({"role": "user", "content": data["text"]})
             case _:
                 pass
     return messages

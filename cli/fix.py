@@ -97,13 +97,19 @@ def fix(repository: str, issue: str, as_json: bool, **options: Any) -> None:
 @click.command()
 @click.argument("run")
 @click.option("--model", help="Another server or checkpoint than the run began with.")
+@click.option("--say", help="Tell a run that has ended what to do further; `-` reads it from standard input.")
 @with_options(*LIMITS)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event on standard output.")
 def resume(run: str, as_json: bool, **options: Any) -> None:
-    """Go on with RUN (an id, a part of one, or `last`) where it was cut off, or with higher limits."""
+    """Go on with RUN (an id, a part of one, or `last`) where it was cut off, or with higher limits.
+
+    With --say a run that has ended goes on as well: the same conversation, with what is said as the next message in
+    it, and as much of each limit again as it was given at first.
+    """
     from dataclasses import replace
 
     from agent.fix import resume as go_on
+    from agent.follow_up import MAX_CHARACTERS, FollowUp
     from agent.request import FixRequest
     from cli.view import listeners
 
@@ -115,7 +121,10 @@ def resume(run: str, as_json: bool, **options: Any) -> None:
             model=options["model"] or request.model,
         )
 
-    _finish(go_on(run, listeners(as_json), change), as_json)
+    more = None
+    if (said := options["say"]) is not None:
+        more = FollowUp(sys.stdin.read(MAX_CHARACTERS + 1), source="standard input") if said == "-" else FollowUp(said)
+    _finish(go_on(run, listeners(as_json), change, more), as_json)
 
 
 def _finish(work: Coroutine[Any, Any, FixResult], as_json: bool) -> None:

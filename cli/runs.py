@@ -52,7 +52,7 @@ def _facts(run: RunFolder) -> dict[str, Any]:
                     facts["tokens"] += event.data["usage"]["completion"]
                 case EventType.RUN_ENDED:
                     facts["outcome"] = event.data["outcome"]
-                case EventType.RUN_RESUMED:
+                case EventType.RUN_RESUMED | EventType.FOLLOW_UP:
                     facts["outcome"] = None
                 case _:
                     pass

@@ -162,6 +162,7 @@ def _check(data: dict[str, Any]) -> list[Line]:
 _SHOWN: dict[EventType, Callable[[dict[str, Any]], list[Line]]] = {
     EventType.RUN_STARTED: _started,
     EventType.RUN_RESUMED: lambda data: [("head", "resumed")],
+    EventType.FOLLOW_UP: lambda data: [("head", f"said to the run: {line}") for line in _short(data["text"])],
     EventType.SANDBOX_OPENED: _opened,
     EventType.SANDBOX_DIED: _died,
     EventType.MODEL_CONNECTED: _connected,

@@ -59,9 +59,19 @@ def observation_ids(tokenizer: Tokenizer, texts: Sequence[chat.Body], *, enable_
     return _after_turn(tokenizer, chat.render_tool_responses, texts, enable_thinking)
 
 
-def user_ids(tokenizer: Tokenizer, text: str, *, enable_thinking: bool = True) -> list[int]:
-    """What follows a turn of the model when the user speaks next, up to the generation prompt."""
-    return _after_turn(tokenizer, lambda bodies: chat.render_user(str(bodies[0])), [text], enable_thinking)
+def user_ids(
+    tokenizer: Tokenizer, text: str, answers: Sequence[chat.Body] = (), *, enable_thinking: bool = True
+) -> list[int]:
+    """What follows a turn of the model when the user speaks next, up to the generation prompt.
+
+    Before it come the `answers` to the turn's calls, if it had any.
+    """
+
+    def rendered(bodies: Sequence[chat.Body]) -> str:
+        before = chat.render_tool_responses(bodies[:-1]) if answers else ""
+        return before + chat.render_user(str(bodies[-1]))
+
+    return _after_turn(tokenizer, rendered, [*answers, text], enable_thinking)
 
 
 def _after_turn(

@@ -68,9 +68,10 @@ class Observations:
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """What the user says after a turn."""
+    """What the user says after a turn; `answers` are what the turn's calls gave, if it had any."""
 
     text: str
+    answers: Sequence[chat.Body] = ()
 
 
 Segment: TypeAlias = Prompt | Turn | Observations | UserMessage
@@ -141,9 +142,14 @@ class Transcript:
                 if not texts:
                     raise TranscriptError("Observations need at least one text; answer every call of the turn.")
                 ids = framing.observation_ids(self._tokenizer, texts, enable_thinking=thinking)
-            case UserMessage(text):
-                ids = framing.user_ids(self._tokenizer, text, enable_thinking=thinking)
+            case UserMessage(text, answers):
+                ids = framing.user_ids(self._tokenizer, text, answers, enable_thinking=thinking)
         return tuple(ids)
+
+    def empty_turn(self) -> Turn:
+        """A turn in which nothing was said, for speaking next where the model was to: `render` knows it, too."""
+        text = chat.canonical_turn("" if self._enable_thinking else None, "")
+        return Turn(tuple(self._tokenizer.encode_with_specials(text)))
 
     def append_ids(self, kind: SegmentKind | str, ids: Iterable[int], segment: Segment | None = None) -> None:
         """Add a segment by the ids that were recorded for it, which count even where `encode` would differ today.

@@ -69,7 +69,7 @@ def conversations(text: st.SearchStrategy[str]) -> st.SearchStrategy[list[Segmen
     """A prompt, then turns (as text in `Turn.ids`' place, see `played`) and answers in turn."""
     answers = st.one_of(
         st.lists(text, min_size=1, max_size=3).map(tuple).map(Observations),
-        text.map(UserMessage),
+        st.builds(UserMessage, text, st.lists(text, max_size=2).map(tuple)),
     )
     prompts = st.builds(
         lambda system, user, tools: Prompt(
@@ -114,6 +114,7 @@ def test_ids_are_the_rendered_conversation(segments: list[Segment], thinking: bo
         if isinstance(segment, Observations):
             messages += [{"role": "tool", "content": text} for text in segment.texts]
         elif isinstance(segment, UserMessage):
+            messages += [{"role": "tool", "content": text} for text in segment.answers]
             messages.append({"role": "user", "content": segment.text})
     whole = render(messages, prompt.tools, enable_thinking=thinking, preserve_thinking=True)
     assert T.decode(transcript.ids) == whole
@@ -122,6 +123,17 @@ def test_ids_are_the_rendered_conversation(segments: list[Segment], thinking: bo
     if not thinking or all(message["reasoning_content"].strip() for message in messages if "tool_calls" in message):
         assert transcript.ids == T.encode_with_specials(whole)
     assert render(transcript.messages(), prompt.tools, enable_thinking=thinking) == whole
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_turn_in_which_nothing_was_said_is_rendered_the_same(thinking: bool) -> None:
+    transcript = Transcript(T, enable_thinking=thinking)
+    transcript.append(TASK)
+    transcript.append(transcript.empty_turn())
+    transcript.append(UserMessage("Go on."))
+    said = [{"role": "assistant", "content": "", "reasoning_content": ""}, {"role": "user", "content": "Go on."}]
+    whole = render([*TASK.messages, *said], TASK.tools, enable_thinking=thinking, preserve_thinking=True)
+    assert T.decode(transcript.ids) == whole
 
 
 @given(conversations(FORGED), st.booleans())
@@ -143,8 +155,10 @@ def blanked(segment: Segment) -> Segment:
             return Prompt([{**message, "content": "x"} for message in messages], tools)
         case Observations(texts):
             return Observations(["x"] * len(texts))
+        case UserMessage(_, answers):
+            return UserMessage("x", ["x"] * len(answers))
         case _:
-            return UserMessage("x")
+            raise AssertionError(segment)
 
 
 @st.composite
