@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def instances(
     ctx: click.Context, /, dataset: str, split: str, as_json: bool, part: str | None, **chosen: tuple[str, ...]
 ) -> None:
-    """List the instances of DATASET: a file (.jsonl, .json, .parquet, also .xz and .gz), or a set on the hub.
+    """List the instances of DATASET: a file (.jsonl, .json, .parquet, also .xz and .gz), a folder of Terminal-Bench
+    tasks, or a set on the hub.
 
     Broken rows are named on stderr. Exit codes: 0; 3 when rows were left out; 6 when there is no such data set.
     """

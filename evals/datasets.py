@@ -105,7 +105,8 @@ def parse_slice(text: str) -> slice:
 
 
 def load_dataset(source: str, *, wanted: Filter | None = None, split: str = "") -> Dataset:
-    """The set that `source` names: a file, `mini`, one of `NAMES`, or `owner/name` on the hub, with `@revision`.
+    """The set that `source` names: a file, a folder of Terminal-Bench tasks (or one), `mini`, one of `NAMES`, or
+    `owner/name` on the hub, with `@revision`.
 
     DatasetUnusable when it can't be read at all. Hub sets need the extra `evals`; what was fetched once is used again
     without a network.
@@ -113,8 +114,7 @@ def load_dataset(source: str, *, wanted: Filter | None = None, split: str = "") 
     path = Path(source)
     if source.lower() == BUNDLED and not path.is_file():
         return _bundled(wanted or Filter())
-    local = path.suffix in (".jsonl", ".json", ".parquet", ".xz", ".gz", ".bz2") or path.is_file()
-    raw = read_rows(path) if local else _hub_rows(source, split)
+    raw = _raw(source, path, split)
     instances: dict[str, Instance] = {}
     broken: list[BrokenRow] = []
     for row in raw:
@@ -128,6 +128,16 @@ def load_dataset(source: str, *, wanted: Filter | None = None, split: str = "") 
         else:
             instances[instance.instance_id] = instance
     return Dataset(source, (wanted or Filter()).apply(instances.values()), tuple(broken))
+
+
+def _raw(source: str, path: Path, split: str) -> Iterable[Raw]:
+    """Rows from wherever the source is. A folder that has the name of a set has to be given as a path (./verified)."""
+    if path.is_dir() and source.lower() not in NAMES:
+        from evals.terminal.tasks import read_tasks
+
+        return read_tasks(path)
+    local = path.suffix in (".jsonl", ".json", ".parquet", ".xz", ".gz", ".bz2") or path.is_file()
+    return read_rows(path) if local else _hub_rows(source, split)
 
 
 def _bundled(wanted: Filter) -> Dataset:
@@ -152,8 +162,8 @@ def _hub_rows(source: str, split: str) -> Iterator[Raw]:
     known = NAMES.get(name.lower())
     if known is None and not _HUB_ID.fullmatch(name):
         raise DatasetUnusable(
-            f"{source!r} is no data set: give a .jsonl, .json or .parquet file (also .xz, .gz), "
-            f"one of {', '.join((BUNDLED, *NAMES))}, or owner/name on the hub"
+            f"{source!r} is no data set: give a .jsonl, .json or .parquet file (also .xz, .gz), a folder of "
+            f"Terminal-Bench tasks, one of {', '.join((BUNDLED, *NAMES))}, or owner/name on the hub"
         )
     hub_id, chosen = (known.hub_id, split or known.split) if known else (name, split or "test")
     try:

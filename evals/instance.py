@@ -31,6 +31,8 @@ class Schema(StrEnum):
     SWE_BENCH_LIVE = "swe-bench-live"
     SWE_BENCH_PRO = "swe-bench-pro"
     SWE_SMITH = "swe-smith"
+    TERMINAL_BENCH = "terminal-bench"
+    """A folder with a task, read by `evals.terminal`."""
 
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
@@ -120,6 +122,8 @@ def check_id(value: object) -> str:
 
 
 def _schema(row: Mapping[str, Any]) -> Schema:
+    if "terminal_task" in row:
+        return Schema.TERMINAL_BENCH
     if "dockerhub_tag" in row or "selected_test_files_to_run" in row:
         return Schema.SWE_BENCH_PRO
     if "image_name" in row and "base_commit" not in row:

@@ -20,6 +20,7 @@ class Source(StrEnum):
     PUBLISHED = "published"
     RECIPE = "recipe"
     BUNDLED = "bundled"
+    TASK = "task"  # a Terminal-Bench task's own Dockerfile
 
 
 @dataclass(frozen=True, slots=True)

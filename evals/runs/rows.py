@@ -20,6 +20,7 @@ _IMAGE: Final = {
     Schema.SWE_BENCH_LIVE: "docker_image",
 }
 _TEXTS: Final = ("problem_statement", "base_commit", "patch", "test_patch", "version", "difficulty")
+_FOLDERS: Final = frozenset({"bundled", "task_folder"})
 _GRADER: Final = ("eval_script", "log_parser", "eval_type")
 
 
@@ -47,10 +48,11 @@ def row_line(instance: Instance) -> str:
 def rows_sha256(instances: Iterable[Instance]) -> str:
     """Of all lines, in the order of their ids: names the content, wherever it came from and however it was cut.
 
-    Where a bundled task is installed says nothing of it.
+    Where a task's folder lies says nothing of it.
     """
     named = (
-        replace(one, rest={name: value for name, value in one.rest.items() if name != "bundled"}) for one in instances
+        replace(one, rest={name: value for name, value in one.rest.items() if name not in _FOLDERS})
+        for one in instances
     )
     lines = sorted((instance.instance_id, row_line(instance)) for instance in named)
     digest = hashlib.sha256()
