@@ -122,6 +122,7 @@ async def _driven(asked: Asked) -> int:
         view = _view(asked, begun, plan)
         worker = _worker(asked.options)
         worker.folder, worker.run, worker.watch = begun.folder, begun.manifest.run, view.watch
+        worker.tell = view.say
         try:
             await _stoppable(_ended(plan, worker, view))
         except asyncio.CancelledError:

@@ -6,7 +6,7 @@ Left out: what is done with those that can't be had (`environment`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,9 +29,17 @@ class Prepulled:
 
 
 async def prepull(
-    instances: Sequence[Instance], *, kind: str, options: Options, progress: Tell, at_once: int = AT_ONCE
+    instances: Sequence[Instance],
+    *,
+    kind: str,
+    options: Options,
+    progress: Tell,
+    at_once: int = AT_ONCE,
+    seen_to: Callable[[str], None] = lambda instance_id: None,
 ) -> Prepulled:
     """Pull what isn't in the engine, `at_once` at a time; a line for each image that comes or doesn't.
+
+    `seen_to` is told the id of each instance whose image is there, or can't be had.
 
     A full disk ends it, since each further image would fail too: EnvironmentUnavailable, and what came stays. What
     has no image is only noted: a recipe may serve it. Bundled tasks have none.
@@ -52,6 +60,7 @@ async def prepull(
             found.images[instance.instance_id] = name
         else:
             found.missing[instance.instance_id] = str(failed or "no name is known")
+        seen_to(instance.instance_id)
         done = len(found.images) + len(found.missing)
         progress(
             f"images: {done} of {len(wanted)}; {instance.instance_id}: {name or found.missing[instance.instance_id]}"

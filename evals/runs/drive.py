@@ -11,12 +11,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from evals.instance import Instance
 from evals.judging.flaky import NOTHING_KNOWN, KnownTests
 from evals.predictions import Prediction, write_whole
+from evals.runs.ahead import pulling_ahead
 from evals.runs.folder import EvalFolder, read_records
 from evals.runs.manifest import Manifest
 from evals.runs.official import MISSING, write_official
@@ -78,19 +80,29 @@ async def drive(plan: Plan, worker: Worker, ended: Callable[[AttemptRecord, bool
     if not left:
         return list(begun.values())
     ids = _ids(plan, left)
-    async with open_jobs(
-        plan.database,
-        {KIND: worker},
-        application=APPLICATION,
-        worker=plan.workers > 0,
-        concurrency={KIND: plan.workers},
-    ) as jobs:
+    async with (
+        _pulling(plan, worker, left),
+        open_jobs(
+            plan.database,
+            {KIND: worker},
+            application=APPLICATION,
+            worker=plan.workers > 0,
+            concurrency={KIND: plan.workers},
+        ) as jobs,
+    ):
         await jobs.enqueue(_jobs(plan, ids))
         by_id = {job: key for key, job in ids.items()}
         async for end in jobs.ended(by_id):
             ended(await _collect(plan, jobs, by_id[end.id], end), False)
     shutil.rmtree(scratch_folder(plan.manifest.run), ignore_errors=True)
     return read_records(plan.folder.path)
+
+
+def _pulling(plan: Plan, worker: Worker, left: Sequence[AttemptKey]) -> AbstractAsyncContextManager[None]:
+    """Images for what this process will work on, in the order in which it is begun."""
+    by_id = {instance.instance_id: instance for instance in plan.instances}
+    wanted = [by_id[name] for name in dict.fromkeys(key.instance_id for key in left)] if plan.workers else []
+    return pulling_ahead(worker.ahead, wanted, plan.manifest.settings.sandbox, worker.options, worker.tell)
 
 
 def finish(plan: Plan) -> list[AttemptRecord]:

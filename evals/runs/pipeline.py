@@ -22,6 +22,7 @@ from evals.instance import Instance, read_instance
 from evals.judging.base import JudgeSpec, JudgingFailed
 from evals.judging.flaky import InstanceTests, KnownTests
 from evals.judging.judge import judge
+from evals.runs.ahead import Ahead
 from evals.runs.folder import EvalFolder, check_run_name, evals_home
 from evals.runs.manifest import Settings
 from evals.runs.predict import PredictionFailed, Task, phases, predict
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 KIND: Final = "attempt"
 APPLICATION: Final = "patchwright-evals"
 _LONGEST_WAIT: Final = 600.0  # seconds between two tries
+_PERHAPS_THE_PATCH: Final = " (its tests were running each time, so it may be the patch that does it)"
 _FACTS: Final = ("source", "image", "image_digest", "digest", "python", "packages_sha256", "recipe", "recipe_sha256")
 
 Watch = Callable[[AttemptKey, str, Mapping[str, Any]], None]
@@ -89,6 +91,8 @@ class Worker:
     wait: float = 10.0  # seconds before the second try; twice that before the third
     watch: Watch = lambda key, what, details: None
     options: Options = field(default_factory=Options)
+    tell: Callable[[str], None] = lambda line: None  # what concerns no single attempt
+    ahead: Ahead = field(default_factory=Ahead)  # images that are on their way
 
     async def __call__(self, context: JobContext) -> Any:
         work = Work.from_payload(context.job.payload)
@@ -114,11 +118,7 @@ def scratch_of(key: AttemptKey) -> Path:
 
 
 class _Failed(Exception):
-    """A step that came to nothing because of the infrastructure; `again` as elsewhere."""
-
-    def __init__(self, message: str, again: bool) -> None:
-        super().__init__(message)
-        self.again = again
+    """A step that came to nothing because of the infrastructure."""
 
 
 class _Attempt:
@@ -159,15 +159,15 @@ class _Attempt:
 
     async def _tried(self, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         """The step's result; every failure is recorded as a step of its own. _Failed when no try is left."""
-        tries = self.work.settings.tries
+        tries, tests_ran = self.work.settings.tries, True
         for number in range(1, tries + 1):
             self._tell(name, {"try": number})
             said: dict[str, Any] = await self.context.step(f"{name} {number}", lambda: _outcome(work))
             if "failed" not in said:
                 return said
-            last = number == tries or not said["again"]
-            if last:
-                raise _Failed(said["failed"], False)
+            tests_ran = tests_ran and said.get("tests_ran", False)
+            if number == tries or not said["again"]:
+                raise _Failed(said["failed"] + (_PERHAPS_THE_PATCH if tests_ran else ""))
             self.tries.append(f"{name}: {said['failed']}")
             wait = min(self.worker.wait * 2 ** (number - 1), _LONGEST_WAIT)
             self._tell("retry", {"why": said["failed"], "wait": wait})
@@ -228,6 +228,7 @@ class _Attempt:
     async def _made(self) -> InstanceEnvironment:
         if self._environment is None:
             self._tell("environment", {})
+            await self.worker.ahead.wait_for(self.work.key.instance_id)
             self._environment = await environment_of(
                 self.work.instance,
                 kind=self.work.settings.sandbox,
@@ -250,7 +251,9 @@ async def _outcome(work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, A
     """A failure of the infrastructure as data, so that it is recorded like a result."""
     try:
         return await work()
-    except (EnvironmentUnavailable, PredictionFailed, JudgingFailed) as failure:
+    except JudgingFailed as failure:
+        return {"failed": str(failure), "again": failure.again, "tests_ran": failure.tests_ran}
+    except (EnvironmentUnavailable, PredictionFailed) as failure:
         return {"failed": str(failure), "again": failure.again}
     except OSError as problem:  # a full disk, a folder that is gone
         return {"failed": f"this machine's files: {problem}", "again": True}
