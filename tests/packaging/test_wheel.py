@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PACKAGES = {"agent", "cli", "evals", "runtime", "sandbox", "tools"}
+PACKAGES = {"agent", "cli", "evals", "runtime", "sandbox", "service", "tools"}
 HEAVY = ("torch", "transformers", "fastapi", "litellm", "sglang", "swebench")
 
 

@@ -1,0 +1,1 @@
+"""The web faces and the bot: webhooks, what is stored, the app. Stands above `agent`, beside `evals`."""
