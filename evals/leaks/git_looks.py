@@ -24,6 +24,12 @@ _OTHERS: Final = re.compile(
 _RELEASE: Final = re.compile(r"(?:[A-Za-z]+[-_/])?v?(\d+(?:\.\d+)+)(?:\.?x)?")
 _INSIDES: Final = frozenset({"verify-pack", "unpack-objects", "index-pack", "show-index", "unpack-file"})
 _NETWORK: Final = frozenset({"fetch", "pull", "ls-remote"})
+_ASKS: Final = frozenset(
+    {("remote", "update"), ("remote", "add"), ("remote", "show"), ("remote", "set-url"), ("submodule", "update")}
+)
+_REMOTE: Final = re.compile(r"--remote\b")
+_MOVES: Final = frozenset({"commit", "reset", "rebase", "cherry-pick", "merge", "switch"})
+"""Subcommands behind which the reflog holds the agent's own commits."""
 _PLACE: Final = re.compile(r"(?:[a-z+]+://|[\w.-]+@[\w.-]+:)")
 
 
@@ -49,12 +55,12 @@ def git_looks(words: Sequence[str], known: Known) -> Iterator[Look]:
 def _direct(name: str, first: str, rest: Sequence[str], known: Known) -> Iterator[Look]:
     """Commands that have hardly any other use."""
     if name == "reflog" and first not in ("expire", "delete"):
-        yield Look("read the reflog", Shows.COMMITS)
+        yield Look("read the reflog", Shows.COMMITS, if_found=bool(known.own & _MOVES))
     elif name == "fsck":
         yield Look("looked for objects without a ref", Shows.LOST)
     elif name in _INSIDES:
         yield Look("took a pack apart", Shows.CONTENT)
-    elif name in _NETWORK or (name, first) in (("remote", "update"), ("submodule", "update"), ("remote", "add")):
+    elif name in _NETWORK or (name, first) in _ASKS or (name == "archive" and any(map(_REMOTE.match, rest))):
         yield Look("asked a remote for its commits", Shows.TRANSFER)
     elif name == "clone" and any(_PLACE.match(word) for word in rest):
         yield Look("cloned a repository", Shows.TRANSFER)
@@ -111,7 +117,9 @@ def _revision(text: str, known: Known) -> Iterator[Look]:
 
 
 def _mine(name: str, known: Known) -> bool:
-    return name.startswith(("stash@", "refs/stash")) and "stash" in known.own
+    if name.startswith(("stash@", "refs/stash")):
+        return "stash" in known.own
+    return name.startswith(("HEAD@", "@{")) and bool(known.own & _MOVES)
 
 
 def _later(release: str, version: str) -> bool:

@@ -26,10 +26,10 @@ _TOKEN: Final = re.compile(
     r"|(?P<out>\d*&?>{1,2}\|?(?:&[\d-]+)?)"
     r"|(?P<into>\d*<{1,3})"
     r"|(?P<newline>\n)"
-    r"|(?P<end>[;&|(){}]+)"
+    r"|(?P<end>[;&|()]+|(?<![^\s;&|()])[{}](?=[\s;&|()]|$))"
     r"|(?P<single>'[^']*'?)"
     r"|(?P<escape>\\.)"
-    r"|(?P<plainword>[^\s;&|(){}'\"\\$`<>]+)"
+    r"|(?P<plainword>[^\s;&|()'\"\\$`<>]+)"
     r"|(?P<other>.)",
     re.DOTALL,
 )
@@ -194,7 +194,7 @@ def _unwrapped(words: list[str], source: str, depth: int) -> Iterator[Command]:
         return
     command = Command(tuple(words), source)
     given = next((words[at + 1] for at, word in enumerate(words[:-1]) if re.fullmatch(r"-\w*c", word)), None)
-    if command.name in _SHELLS and depth:
+    if command.name in _SHELLS and depth and (given or source):
         for script in (given, source):
             if script:
                 yield from commands(script, depth - 1)

@@ -30,6 +30,7 @@ _OTHER_REFS: Final = re.compile(r"remotes/|origin/|upstream/|refs/(?:pull|stash|
 _LOST: Final = re.compile(
     r"(?:dangling|unreachable|missing) (?:commit|blob|tree|tag)|^[0-9a-f]{40,64} (?:commit|blob)", re.MULTILINE
 )
+_COPIED: Final = re.compile(r"^ +(?!.*(?:-info/|\.egg-link|__editable__|\.pth))\S+/\S+\.\w+$", re.MULTILINE)
 _NOTHING: Final = re.compile(
     r"no tests ran|not found:|no match|0 (?:tests|matches)|deselected|No matches", re.IGNORECASE
 )
@@ -52,7 +53,10 @@ def shows(look: Look, output: str, succeeded: bool | None, known: Known) -> bool
                 return True
             return succeeded is not False and not _REFUSED.search(said) and not _satisfied(said)
         case Shows.NAME:
-            return succeeded is not False and look.name in said and not _NOTHING.search(said)
+            found = look.name in said or look.name in said.lower().replace("_", "-")
+            return succeeded is not False and found and not _NOTHING.search(said)
+        case Shows.COPY:
+            return bool(_COPIED.search(said))
         case Shows.CONTENT:
             return succeeded is not False and not _REFUSED.search(said)
 

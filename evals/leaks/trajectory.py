@@ -105,8 +105,11 @@ def suspicions(
             if look.what not in told:
                 told.add(look.what)
                 grade = Grade.FOUND if shows(look, output, step.succeeded, known) else Grade.LOOKED
+                if look.if_found and grade is Grade.LOOKED:
+                    continue
                 yield Suspicion(step.number, grade, look.what, look.command or _shown(step))
         known.learn(_written(step), output if not looks else "")
+        known.drafts += [(str(step.arguments.get("path", "")), text) for text in _texts(step)]
 
 
 def _looks(step: Step, known: Known) -> Iterator[Look]:
@@ -127,9 +130,12 @@ def _shown(step: Step) -> str:
 
 def _written(step: Step) -> str:
     """What the agent itself wrote: names in it were not looked for."""
-    texts = [value for name in _WRITERS if isinstance(value := step.arguments.get(name), str)]
     documents = re.findall(r"<<.*", step.script[:_MOST_OUTPUT], re.DOTALL)
-    return "\n".join([*texts, *documents])
+    return "\n".join([*_texts(step), *documents])
+
+
+def _texts(step: Step) -> list[str]:
+    return [value[:_MOST_OUTPUT] for name in _WRITERS if isinstance(value := step.arguments.get(name), str)]
 
 
 def _past(bare: Path) -> tuple[str, ...]:

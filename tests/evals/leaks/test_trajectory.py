@@ -114,7 +114,7 @@ LOOKS: list[tuple[str, str, int, str]] = [
     ("echo $(git reflog | head)", "", 0, LOOKED),
     ("if true; then\n  timeout 60 git fetch --all\nfi", REFUSED, 1, LOOKED),
     ("GIT_PAGER= /usr/bin/git -C /testbed -c a=b log --all", "", 0, LOOKED),
-    ("python - <<'EOF'\nimport urllib.request\nprint(urllib.request.urlopen('https://api.github.com/repos').read())\nEOF",
+    ("python - <<'EOF'\nimport urllib.request\nprint(urllib.request.urlopen('https://api.github.com/repos/psf/calc-tools/pulls').read())\nEOF",
      "urllib.error.URLError", 1, LOOKED),
     ("python -c \"import subprocess; subprocess.run(['git', 'log', '--all'])\"", "809d298 Mend", 0, FOUND),
 ]  # fmt: skip
