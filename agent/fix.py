@@ -21,6 +21,7 @@ from agent.events import EventLog, EventLogError, EventType, Listener
 from agent.follow_up import FollowUp
 from agent.hosts import Host
 from agent.images import Shelf, sees
+from agent.last_look import last_look
 from agent.request import FixRequest
 from agent.revival import Revival
 from agent.runs import RunFolder
@@ -327,6 +328,8 @@ class _Run:
         try:
             ended = await loop.run(agent, session)
             tree = await self._last_tree(worktree, session, ended)
+            went_on = any(map(self.log.last, (EventType.RUN_RESUMED, EventType.SANDBOX_DIED)))
+            await last_look(context.sandbox, ended, resumed=went_on)
             return ended, tree
         finally:
             await revival.close()

@@ -66,14 +66,27 @@ async def environment_of(
         async with options.lock(key):
             made = options.known(key)
             if made is None or not await asyncio.to_thread(is_there, kind, made.image):
-                code = await code_of(instance, repositories, progress)
-                made = await _made(instance, kind, code, recipes, options, progress)
+                made = await _of_task(instance, kind, options, progress)
+                if made is None:
+                    code = await code_of(instance, repositories, progress)
+                    made = await _made(instance, kind, code, recipes, options, progress)
                 options.keep(key, made)
             return made
     except (ImageProblem, InputProblem, GitError) as problem:
         raise EnvironmentUnavailable(f"{instance.instance_id}: {problem}", again=_passes_by(str(problem))) from problem
     except (SandboxError, OSError) as problem:
         raise EnvironmentUnavailable(f"{instance.instance_id}: {problem}", again=True) from problem
+
+
+async def _of_task(instance: Instance, kind: str, options: Options, tell: Tell) -> InstanceEnvironment | None:
+    """A Terminal-Bench task brings its code in its image; None for all other instances."""
+    from evals.terminal.tasks import is_terminal
+
+    if not is_terminal(instance):
+        return None
+    from evals.terminal.environment import environment_of_task
+
+    return await environment_of_task(instance, kind, options, tell)
 
 
 def _passes_by(said: str) -> bool:

@@ -126,6 +126,12 @@ def files_before(patch: str) -> tuple[str, ...]:
     return tuple(file.old for file in touched(patch) if file.old is not None)
 
 
+def edited_files(patch: str) -> tuple[str, ...]:
+    """All files that the patch changes, in its order; those that it removes by the name that they had."""
+    named = (file.new if file.new is not None else file.old for file in touched(patch))
+    return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
 def files_added(patch: str) -> tuple[str, ...]:
     """Paths that are there only with the patch."""
     before = set(files_before(patch))

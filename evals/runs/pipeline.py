@@ -22,12 +22,16 @@ from evals.instance import Instance, read_instance
 from evals.judging.base import JudgeSpec, JudgingFailed
 from evals.judging.flaky import InstanceTests, KnownTests
 from evals.judging.judge import judge
+from evals.judging.patches import edited_files
 from evals.runs.ahead import Ahead
 from evals.runs.folder import EvalFolder, check_run_name, evals_home
 from evals.runs.manifest import Settings
 from evals.runs.predict import PredictionFailed, Task, phases, predict
 from evals.runs.record import AttemptKey, AttemptRecord, Judged, Predicted, Usage
 from evals.runs.sending import Home, InFolder, ThroughQueue, bring_log, bring_trajectory
+from evals.terminal.judging import folder_of as terminal_folder
+from evals.terminal.judging import judge_task, judged_at_the_end, settings_for
+from evals.terminal.tasks import is_terminal
 
 if TYPE_CHECKING:
     from agent.jobs import JobContext
@@ -177,7 +181,7 @@ class _Attempt:
     async def _predicted(self) -> dict[str, Any]:
         work = self.work
         if work.given is not None:
-            edited = edited_by(work.given)
+            edited = edited_files(work.given)
             return {
                 "predicted": asdict(Predicted("given", edited=edited)),
                 "patch": work.given,
@@ -187,7 +191,9 @@ class _Attempt:
         folder = self.scratch / "predict"
         task = Task.of(work.instance)
         self._tell("predict", {})
-        answer = await predict(task, environment, work.settings, work.key.attempt, folder, (self._heard,))
+        settings = settings_for(work.instance, work.settings)
+        with judged_at_the_end(work.instance, terminal_folder(self.scratch)):
+            answer = await predict(task, environment, settings, work.key.attempt, folder, (self._heard,))
         return {
             "predicted": asdict(replace(answer.predicted, **await self._brought(answer.run))),
             "patch": answer.patch,
@@ -220,7 +226,10 @@ class _Attempt:
         log = self.scratch / "log"
         self._tell("judge", {})
         try:
-            judged = await judge(spec, patch, log)
+            if is_terminal(work.instance):
+                judged = await judge_task(spec, patch, log, seen=terminal_folder(self.scratch))
+            else:
+                judged = await judge(spec, patch, log)
         finally:
             await bring_log(log, self.home)
         return {"judged": asdict(judged), "environment": brief(environment)}
@@ -274,22 +283,5 @@ def brief(environment: InstanceEnvironment) -> dict[str, Any]:
     return {"kind": environment.kind, **{name: facts[name] for name in _FACTS if facts.get(name)}}
 
 
-def edited_by(patch: str) -> tuple[str, ...]:
-    """The files that a patch names, in its order; those it removes by their old name."""
-    names: dict[str, None] = {}
-    old = ""
-    for line in patch.splitlines():
-        if line.startswith("--- "):
-            old = _path(line[4:])
-        elif line.startswith("+++ "):
-            names.setdefault(_path(line[4:]) or old)
-    return tuple(name for name in names if name)
-
-
-def _path(text: str) -> str:
-    name = text.split("\t")[0].strip().strip('"')
-    return "" if name == "/dev/null" else name.partition("/")[2] or name
-
-
 def gold_files(instance: Instance) -> tuple[str, ...]:
-    return () if instance.patch_breaks else edited_by(instance.patch)
+    return () if instance.patch_breaks else edited_files(instance.patch)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evals.judging.patches import Touched, directives_of, files_added, files_before, remarks, touched
+from evals.judging.patches import Touched, directives_of, edited_files, files_added, files_before, remarks, touched
 from evals.judging.reversing import reversed_patch
 from tests.agent.repos import ENV, commit, git, make_repo, write
 from tests.evals.cases import instance
@@ -47,6 +47,13 @@ QUOTED = f'diff --git "a/{U}" "b/{U}"\n--- "a/{U}"\n+++ "b/{U}"\n@@ -1 +1 @@\n-x
 def test_a_file_of_each_kind(patch: str, old: str | None, new: str | None) -> None:
     assert touched(patch) == (Touched(old, new),)
     assert touched(CHANGED + patch + ADDED) == (Touched("a.py", "a.py"), Touched(old, new), Touched(None, "n.py"))
+
+
+def test_names_of_all_that_is_changed() -> None:
+    assert edited_files(RENAMED + CHANGED + ADDED + REMOVED + EMPTY + CHANGED + QUOTED) == (
+        "p.py", "a.py", "n.py", "r.py", "e.py", "ü.py",
+    )  # fmt: skip
+    assert edited_files("") == ()
 
 
 def test_a_line_within_a_hunk_is_no_header() -> None:

@@ -69,7 +69,12 @@ def write(folder: Path, files: Mapping[str, str]) -> Path:
 
 def older(folder: Path, files: Mapping[str, str] | None = None, **fields: Any) -> Path:
     """A task of the older layout. `files` go over the usual ones, `fields` into task.yaml (JSON is YAML)."""
-    said: dict[str, Any] = {"instruction": ISSUE, "difficulty": "easy", "category": "file operations", "parser_name": "pytest"}
+    said: dict[str, Any] = {
+        "instruction": ISSUE,
+        "difficulty": "easy",
+        "category": "file operations",
+        "parser_name": "pytest",
+    }
     said |= {"max_agent_timeout_sec": 120.0, "max_test_timeout_sec": 60.0, **fields}
     return write(
         folder,
