@@ -184,6 +184,7 @@ class _Pull:
     number: int
     ours: bool
     sha: str
+    updated: str
 
 
 def _pull(frame: Frame) -> _Pull:
@@ -195,7 +196,7 @@ def _pull(frame: Frame) -> _Pull:
     named = head.text("ref", 400).startswith(frame.me.branches)
     author = pull.person("user")
     ours = inside and named and frame.me.is_me(author)
-    return _Pull(pull.number("id"), pull.number("number"), ours, head.sha("sha"))
+    return _Pull(pull.number("id"), pull.number("number"), ours, head.sha("sha"), pull.time("updated_at", "created_at"))
 
 
 def _pull_request(frame: Frame) -> Found:
@@ -251,7 +252,8 @@ def _review_comment(frame: Frame) -> Found:
     said = _said(frame, comment)
     follows = isinstance(said, str) or said.kind in _FOLLOWING or said.kind is WishKind.HELP
     if pull.ours and frame.action == "created" and follows:
-        if review is not None:
+        if review is not None:  # its comments were written before it was submitted
+            at = max(at, pull.updated)
             return _reviewed(pull, review, at, comment.text("body"), number, Place.REVIEW_COMMENT)
         text = comment.text("body")
         wish = Wish(WishKind.REVIEWED, pull.number, text, number, Place.REVIEW_COMMENT, None, pull.sha, pull=True)

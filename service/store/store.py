@@ -1,0 +1,187 @@
+"""The service's database: deliveries, requests, threads, audit. Synchronous; callers go through threads.
+
+Every method is one transaction and is durable when it returns. All raise StoreUnavailable when the database doesn't
+answer. Left out: the jobs (`agent.jobs` has tables of its own), and runs, whose logs are files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from agent.forges.base import Person
+from service.store.engine import open_engine, reading, writing
+from service.store.migrations import migrate, version_of
+from service.store.model import ACTIVE, Received, Request, State, Thread, wish_from_json
+from service.store.receiving import ended_by, now, receive
+from service.store.tables import AUDIT, DELIVERIES, REQUESTS, THREADS
+from service.webhooks.model import ENDS_WORK, Delivery, ObjectKey, ObjectKind
+
+_R = REQUESTS.c
+_THREAD_FIELDS: Final = frozenset({"run", "branch", "pull", "status_comment"})
+
+
+class Store:
+    """An open database; `Store.open(url)` makes or upgrades its tables."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Opens `sqlite:///PATH` or `postgresql://...`. Raises StoreError, SchemaTooNew."""
+        engine = open_engine(url)
+        try:
+            migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def schema(self) -> int:
+        """The schema's version: also the shortest way to see that the database answers."""
+        with reading(self.engine) as connection:
+            return version_of(connection)
+
+    # Deliveries
+
+    def receive(self, deliveries: Sequence[Delivery]) -> list[Received]:
+        """What came of each, in their order; all or none are stored."""
+        with writing(self.engine) as connection:
+            return receive(connection, deliveries)
+
+    def prune(self, before: str) -> int:
+        """Forgets deliveries received before a time, in the form of `received`, and how many.
+
+        Redeliveries of those are then known by their request alone, which stays.
+        """
+        with writing(self.engine) as connection:
+            old = sa.delete(DELIVERIES).where(DELIVERIES.c.received < before, ~DELIVERIES.c.takes_back)
+            return int(connection.execute(old).rowcount)
+
+    # Requests
+
+    def waiting(self, most: int = 100) -> list[Request]:
+        """Those that nobody has yet, oldest first."""
+        return self._requests(_R.state == State.WAITING, most=most)
+
+    def request(self, key: str) -> Request | None:
+        found = self._requests(_R.id == key, most=1)
+        return found[0] if found else None
+
+    def of_thread(self, repository_id: int, number: int, most: int = 100) -> list[Request]:
+        """All that was asked about an issue or pull request, oldest first."""
+        return self._requests(_R.repository_id == repository_id, _R.number == number, most=most)
+
+    def to_end(self, ending: Request) -> list[Request]:
+        """What a closing or stopping request ends and what goes on still. Others end nothing."""
+        if ending.wish.kind not in ENDS_WORK:
+            return []
+        which = ended_by(ending.repository_id, ending.wish.number, ending.at)
+        return self._requests(which, _R.state.in_([state.value for state in ACTIVE]), most=1000)
+
+    def change(
+        self,
+        key: str,
+        state: State,
+        *,
+        since: Collection[State] = ACTIVE,
+        why: str = "",
+        run: str | None = None,
+        pull: int | None = None,
+    ) -> bool:
+        """Moves a request on, unless its state isn't one of `since` any more. What has ended stays so."""
+        moment = now()
+        values: dict[str, Any] = {"state": state.value, "why": why, "changed": moment}
+        values |= {name: value for name, value in (("run", run), ("pull", pull)) if value is not None}
+        if state not in ACTIVE:
+            values["ended"] = moment
+        allowed = [one.value for one in ACTIVE.intersection(since)]
+        with writing(self.engine) as connection:
+            changed = sa.update(REQUESTS).where(_R.id == key, _R.state.in_(allowed)).values(values)
+            return bool(connection.execute(changed).rowcount)
+
+    def _requests(self, *where: sa.ColumnElement[bool], most: int) -> list[Request]:
+        with reading(self.engine) as connection:
+            rows = connection.execute(sa.select(REQUESTS).where(*where).order_by(_R.seq).limit(most))
+            return [_request(row._mapping) for row in rows]
+
+    # Threads
+
+    def thread(self, repository_id: int, number: int) -> Thread | None:
+        with reading(self.engine) as connection:
+            row = connection.execute(sa.select(THREADS).where(_thread(repository_id, number))).first()
+        if row is None:
+            return None
+        found = dict(row._mapping)
+        del found["changed"]
+        return Thread(**found)
+
+    def keep_thread(self, repository_id: int, number: int, slug: str, **fields: str | int | None) -> None:
+        """Notes what there is now: `run`, `branch`, `pull`, `status_comment`; what isn't named stays."""
+        if not _THREAD_FIELDS.issuperset(fields):
+            raise ValueError(f"threads have no {', '.join(sorted(fields.keys() - _THREAD_FIELDS))}")
+        with writing(self.engine) as connection:
+            self._make_thread(connection, repository_id, number, slug)
+            values = {**fields, "slug": slug, "changed": now()}
+            connection.execute(sa.update(THREADS).where(_thread(repository_id, number)).values(values))
+
+    def first_help(self, repository_id: int, number: int, slug: str) -> bool:
+        """Whether nobody was helped in this thread before; from now on somebody was."""
+        with writing(self.engine) as connection:
+            self._make_thread(connection, repository_id, number, slug)
+            which = sa.and_(_thread(repository_id, number), ~THREADS.c.helped)
+            helped = sa.update(THREADS).where(which).values(helped=True, changed=now())
+            return bool(connection.execute(helped).rowcount)
+
+    def _make_thread(self, connection: sa.Connection, repository_id: int, number: int, slug: str) -> None:
+        if connection.execute(sa.select(THREADS.c.number).where(_thread(repository_id, number))).first() is None:
+            row = {"repository_id": repository_id, "number": number, "slug": slug, "helped": False, "changed": now()}
+            connection.execute(sa.insert(THREADS), row)
+
+    # Audit
+
+    def note(self, who: str, what: str, about: str, data: Mapping[str, Any] | None = None) -> None:
+        """Who did what to what. Never secrets: this is shown."""
+        row = {"at": now(), "who": who, "what": what, "about": about, "data": json.dumps(data or {})}
+        with writing(self.engine) as connection:
+            connection.execute(sa.insert(AUDIT), row)
+
+    def notes(self, most: int = 100) -> list[dict[str, Any]]:
+        """The newest first."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(sa.select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(most))
+            return [{**row._mapping, "data": json.loads(row.data)} for row in rows]
+
+
+def _thread(repository_id: int, number: int) -> sa.ColumnElement[bool]:
+    return sa.and_(THREADS.c.repository_id == repository_id, THREADS.c.number == number)
+
+
+def _request(row: Mapping[Any, Any]) -> Request:
+    asked_by = None
+    if row["asked_by"] is not None:
+        asked_by = Person(row["asked_by"], row["asked_by_login"], row["asked_by_bot"])
+    return Request(
+        id=row["id"],
+        repository_id=row["repository_id"],
+        slug=row["slug"],
+        installation=row["installation"],
+        wish=wish_from_json(row["wish"]),
+        object=ObjectKey(ObjectKind(row["object_kind"]), row["object_id"], row["object_version"]),
+        at=row["at"],
+        asked_by=asked_by,
+        state=State(row["state"]),
+        why=row["why"],
+        run=row["run"],
+        pull=row["pull"],
+        created=row["created"],
+        changed=row["changed"],
+        ended=row["ended"],
+    )

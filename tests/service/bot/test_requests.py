@@ -1,0 +1,150 @@
+"""Requests from admission to the last word, on the fake forge over real HTTP and git, with real runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.forges.base import Place
+from service.webhooks.model import WishKind
+from tests.runs.harness import call, fixing_turns
+from tests.runs.test_follow_up import FURTHER
+from tests.service.bot.conftest import SLUG, Scene
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(120)]
+
+
+def git(scene: Scene, *arguments: str) -> str:
+    bare = scene.forge.bare(scene.repo)
+    return subprocess.run(
+        ["git", "-C", str(bare), *arguments], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def give_up() -> list[dict[str, Any]]:
+    words = "I could not reproduce it: mean([2, 4]) is 3 here. @uma, which version is it? See #1 ![x](http://evil.example/x)"
+    return [call("submit", "Nothing.", summary=words), call("submit", "Nothing.", summary=words)]
+
+
+async def test_an_issue_becomes_a_draft_pull_request(scene: Scene) -> None:
+    ended = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    assert ended["end"] == "pull request"
+    pull = scene.conversation(ended["pull"])
+    assert pull.pull is not None
+    assert pull.pull.draft
+    assert (pull.pull.head, pull.pull.base) == (f"patchwright/issue-{scene.number}", "main")
+    assert git(scene, "diff", "--stat", "main", pull.pull.head).startswith("calc/ops.py | 2 +-")
+    assert f"Fixes #{scene.number}." in pull.body
+    assert "mean() divided by one too many." in pull.body
+    assert "fails without the change, passes with it" in pull.body
+    message = git(scene, "log", "-1", "--format=%an <%ae>%n%B", pull.pull.head)
+    assert message.startswith("patchwright[bot] <")
+    assert "Co-authored-by: mia <" in message
+
+    (status,) = scene.ours(scene.number)
+    assert f"#{pull.number}" in status
+    assert "It was shown to work" in status
+    assert {one.content for one in scene.repo.reactions} == {"eyes"}
+    kept = await scene.threads.get(scene.repo.id, scene.number)
+    assert kept is not None
+    assert (kept.pull, kept.head) == (pull.number, pull.pull.head_sha)
+
+
+async def test_a_review_comment_leads_to_a_commit_in_the_same_conversation(scene: Scene) -> None:
+    first = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    pull = scene.conversation(first["pull"]).pull
+    assert pull is not None
+    before = pull.head_sha
+    review, (remark,) = await scene.forge.review(
+        SLUG, first["pull"], "mia", "One thing.", [("calc/ops.py", 2, "Say what an empty list gives.")]
+    )
+    asked = scene.asks(
+        WishKind.REVIEWED, "One thing.", number=first["pull"], review=review.id, place=Place.REVIEW, pull=True
+    )
+    ended = await scene.ask([*fixing_turns(), *FURTHER], asked)
+    assert ended["end"] == "pull request"
+    assert ended["run"] == first["run"]
+    assert ended["pull"] == first["pull"]
+    assert git(scene, "rev-parse", f"{pull.head}^") == before
+    assert "without values" in git(scene, "show", f"{pull.head}:calc/ops.py")
+    (answer,) = [one for one in scene.repo.remarks if one.in_reply_to == remark.id]
+    assert f"Done in {ended['commit'][:12]}." in answer.body
+    log = next((scene.folder / "runs").glob(f"*/{ended['run']}/events.jsonl"))
+    (said,) = [event["data"] for event in map(json.loads, log.open()) if event["type"] == "follow_up"]
+    assert "On calc/ops.py, line 2:" in said["text"]
+    assert "Say what an empty list gives." in said["text"]
+    assert not said["tree"]
+    assert len(scene.ours(scene.number)) == 1
+
+
+async def test_commits_of_people_stay_and_are_built_upon(scene: Scene) -> None:
+    first = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    branch = f"patchwright/issue-{scene.number}"
+    theirs = await scene.forge.push(SLUG, "mia", branch, {"NEWS": "mean() is right now\n"}, "News")
+    ended = await scene.ask([*fixing_turns(), *FURTHER], scene.asks(WishKind.CONTINUE, "The docstring, please."))
+    assert ended["end"] == "pull request"
+    assert git(scene, "rev-parse", f"{branch}^") == theirs
+    assert git(scene, "show", f"{branch}:NEWS") == "mean() is right now"
+    assert "without values" in git(scene, "show", f"{branch}:calc/ops.py")
+    assert first["pull"] == ended["pull"]
+
+
+async def test_what_cannot_be_reproduced_is_said_and_calls_nobody(scene: Scene) -> None:
+    ended = await scene.ask(give_up(), scene.asks(WishKind.FIX))
+    assert ended["end"] == "no change"
+    (status,) = scene.ours(scene.number)
+    assert "I could not reproduce it" in status
+    assert "@uma" not in status
+    assert "#1 " not in status
+    assert "![" not in status
+    assert not [one for one in scene.repo.threads if one.pull]
+
+
+async def test_who_may_not_write_there_may_not_ask(scene: Scene) -> None:
+    scene.forge.grant(SLUG, "reader", "read")
+    ended = await scene.ask([], scene.asks(WishKind.FIX, login="reader"))
+    assert ended["end"] == "refused"
+    assert ["write permission" in body for body in scene.ours(scene.number)] == [True]
+    assert not (scene.folder / "runs").exists()
+
+
+async def test_failing_checks_are_followed_up_and_bounded(scene: Scene) -> None:
+    first = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    sha = (await scene.bot.forge.pull(SLUG, first["pull"])).head_sha
+    await scene.forge.check(
+        SLUG, sha, "docs", "failure", summary="The docstring lacks the error.", log="line 2: D100\n"
+    )
+    asked = scene.asks(WishKind.CHECKS_FAILED, number=first["pull"], sha=sha, pull=True)
+    ended = await scene.ask([*fixing_turns(), *FURTHER], asked)
+    assert ended["end"] == "pull request"
+    log = next((scene.folder / "runs").glob(f"*/{ended['run']}/events.jsonl")).read_text()
+    assert "The docstring lacks the error." in log
+    kept = await scene.threads.get(scene.repo.id, scene.number)
+    assert kept is not None
+    assert kept.checks_followed == 1
+
+
+async def test_explain_and_help_run_nothing(scene: Scene) -> None:
+    assert (await scene.ask([], scene.asks(WishKind.HELP)))["end"] == "answered"
+    assert "`@patchwright fix`" in scene.ours(scene.number)[0]
+    await scene.ask(give_up(), scene.asks(WishKind.FIX))
+    assert (await scene.ask([], scene.asks(WishKind.EXPLAIN, comment=7)))["end"] == "answered"
+    assert "made no change" in scene.ours(scene.number)[-1]
+
+
+async def test_no_token_is_left_anywhere(scene: Scene) -> None:
+    await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    tokens = [token.value for token in scene.forge.world.tokens] if hasattr(scene.forge.world, "tokens") else []
+    assert tokens
+    for path in [
+        *(scene.folder / "runs").rglob("*"),
+        *(scene.folder / "mirrors").rglob("*"),
+        *Path(scene.folder).glob("jobs-*"),
+    ]:
+        if path.is_file():
+            data = path.read_bytes()
+            assert not [token for token in tokens if token.encode() in data], path
