@@ -6,8 +6,9 @@ Left out: the audits (`evals.leaks`).
 from __future__ import annotations
 
 import json
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,19 +16,26 @@ from cli.eval_options import ALL_GRADED, BAD_INPUT, SOME_FAILED, load, printable
 
 if TYPE_CHECKING:
     from evals.instance import Instance
+    from evals.leaks.own import Audited
 
 SANDBOX_FAILED: Final = 8  # as "sandbox failed" of a run
 KINDS: Final = ("auto", "docker", "podman", "bubblewrap", "none")
+MINI: Final = "mini"  # the bundled set
 EVENTS: Final = "events.jsonl"
 
 
 @click.command()
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option("--checkout", nargs=2, metavar="REPO REVISION", help="Audit our checkout of this commit instead.")
+@click.option(
+    "--environment", is_flag=True, help="Audit the image and checkout that a run gives to --instance instead."
+)
 @click.option("--sandbox", "kind", type=click.Choice(KINDS), default="auto", show_default=True)
-@click.option("--image", help="The image of that sandbox.")
+@click.option("--image", help="The image of that sandbox; with --checkout.")
 @click.option("--dataset", help="Where the instance's row is, unless TARGET is an evaluation's folder.")
 @click.option("--instance", "instance_id", default="", help="The instance that a trajectory or checkout is of.")
+@click.option("--recipes", multiple=True, type=click.Path(path_type=Path), help="With --environment. Repeatable.")
+@click.option("--repositories", type=click.Path(path_type=Path), help="A folder with clones; with --environment.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line and trajectory or leak.")
 @click.pass_context
 def audit(
@@ -35,55 +43,99 @@ def audit(
     /,
     target: Path | None,
     checkout: tuple[str, str] | None,
-    kind: str,
-    image: str | None,
+    environment: bool,
     dataset: str | None,
     instance_id: str,
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Flag finished trajectories that looked for the answer, or list what a checkout lets an agent find.
 
-    TARGET is an evaluation's folder, a run's folder, or an events.jsonl. With --checkout a sandbox is opened that no
-    agent gets; with --instance it is searched for the instance's solution and tests as well. Exit codes: 0 nothing
-    was found; 3 something was; 6 nothing to audit; 8 the sandbox failed, or the audit came to no result.
+    TARGET is an evaluation's folder, a run's folder, or an events.jsonl. With --checkout or --environment a sandbox is
+    opened that no agent gets; with --instance it is searched for the instance's solution and tests as well. Exit codes:
+    0 nothing was found; 3 something was; 6 nothing to audit; 8 the sandbox failed, or the audit came to no result.
     """
-    if (target is None) == (checkout is None):
-        raise click.UsageError("give a TARGET, or --checkout REPO REVISION")
+    if sum((target is not None, checkout is not None, environment)) != 1:
+        raise click.UsageError("give a TARGET, or --checkout REPO REVISION, or --environment")
+    if environment and not dataset:
+        raise click.UsageError("--environment needs --dataset and --instance")
     instance = _instance(ctx, dataset, instance_id) if dataset else None
+    if target is not None:
+        ctx.exit(_trajectories(ctx, target, instance, as_json))
     if checkout is not None:
-        ctx.exit(_checkout(ctx, checkout, kind, image, instance, as_json))
-    assert target is not None
-    ctx.exit(_trajectories(ctx, target, instance, as_json))
+        audited = _own(checkout, said["kind"], said["image"], instance)
+    else:
+        assert instance is not None
+        audited = _of_environment(ctx, instance, said["kind"], said["recipes"], said["repositories"])
+    ctx.exit(_audited(audited, as_json))
 
 
 def _instance(ctx: click.Context, dataset: str, instance_id: str) -> Instance:
-    found = load(ctx, dataset, "").by_id().get(instance_id)
+    if dataset == MINI:
+        from evals.mini.dataset import mini_dataset
+
+        rows = mini_dataset()
+    else:
+        rows = load(ctx, dataset, "")
+    found = rows.by_id().get(instance_id)
     if found is None:
         click.echo(f"{printable(dataset)} has no instance {instance_id!r}: name one with --instance", err=True)
         ctx.exit(BAD_INPUT)
     return found
 
 
-def _checkout(
-    ctx: click.Context, what: tuple[str, str], kind: str, image: str | None, instance: Instance | None, as_json: bool
-) -> int:
+async def _own(what: tuple[str, str], kind: str, image: str | None, instance: Instance | None) -> Audited:
+    from evals.leaks.own import audit_own
+
+    return await audit_own(*what, kind=kind, image=image, instance=instance, progress=_tell)
+
+
+async def _of_environment(
+    ctx: click.Context, instance: Instance, kind: str, recipes: tuple[Path, ...], repositories: Path | None
+) -> Audited:
+    from evals.environments import RecipeBroken, Recipes, environment_of
+    from evals.leaks.own import audit_own
+
+    try:
+        known = Recipes.load(recipes)
+    except (RecipeBroken, OSError) as problem:
+        _tell(f"recipes: {problem}")
+        ctx.exit(BAD_INPUT)
+    folder = repositories.resolve() if repositories else None
+    made = await environment_of(instance, kind=kind, recipes=known, repositories=folder, progress=_tell)
+    workdir = None if made.kind == "none" else made.workdir
+    return await audit_own(
+        made.repository,
+        made.base_commit,
+        kind=made.kind,
+        image=made.image or None,
+        workdir=workdir,
+        instance=instance,
+        progress=_tell,
+    )
+
+
+def _tell(text: str) -> None:
+    for line in text.splitlines():
+        click.echo(printable(line), err=True)
+
+
+def _audited(audited: Coroutine[Any, Any, Audited], as_json: bool) -> int:
+    """Runs the audit, prints what it found; the exit code."""
     import asyncio
 
     from agent.ends import Outcome, RunProblem
+    from evals.environments import EnvironmentUnavailable
     from evals.leaks import AuditFailed
-    from evals.leaks.own import audit_own
     from sandbox.base import SandboxError
 
-    def tell(line: str) -> None:
-        click.echo(line, err=True)
-
     try:
-        done = asyncio.run(audit_own(*what, kind=kind, image=image, instance=instance, progress=tell))
-    except (AuditFailed, SandboxError) as error:
-        click.echo(str(error), err=True)
+        done = asyncio.run(audited)
+    except (AuditFailed, SandboxError, EnvironmentUnavailable) as error:
+        _tell(str(error))
         return SANDBOX_FAILED
     except RunProblem as problem:
-        click.echo(str(problem), err=True)
+        _tell(str(problem))
         return BAD_INPUT if problem.outcome is Outcome.INPUT else SANDBOX_FAILED
     for leak in done.leaks:
         click.echo(json.dumps(leak.to_json()) if as_json else str(leak))

@@ -6,6 +6,8 @@ earlier. Left out: checkouts under git (`history`).
 
 import os
 import re
+import tarfile
+import zlib
 from typing import List, Optional, Set
 
 from evals.leaks.inside.project import CODE, Project, normal
@@ -120,7 +122,7 @@ class Copies:
     def archive(self, path: str, head: bytes) -> None:
         """A file that may be a package: by its name, or by what it says inside."""
         name = os.path.basename(path)
-        ending = next((ending for ending in _ARCHIVES if name.endswith(ending)), "")
+        ending = next((one for one in _ARCHIVES if name.endswith(one)), "") if name.endswith(_ARCHIVES) else ""
         found = _NAMED.match(name[: -len(ending)]) if ending else None
         if found and normal(found.group(1)) in self._project.names:
             self._package(path, found.group(2))
@@ -169,10 +171,18 @@ def _ends(path: str) -> bytes:
         return b""
 
 
+def _is_tar(head: bytes) -> bool:
+    """Whether what is compressed begins as a tar does: most compressed files are manuals and changelogs."""
+    try:
+        return zlib.decompressobj(31).decompress(head, 512)[257:262] == b"ustar"
+    except zlib.error:
+        return False
+
+
 def _opened(path: str, head: bytes) -> bytes:
     """The first names of a compressed tar; nothing where it is none."""
-    import tarfile
-    import zlib
+    if not _is_tar(head):
+        return b""
 
     names: List[str] = []
     try:

@@ -1,12 +1,13 @@
 """A walk over the files that an agent can read: checkouts, bundles, patches, copies, packages, gold.
 
-Links are not followed, and a folder is seen once. Left out: what lies in git's own object folders (`history`).
+Links are not followed, and a folder is seen once. A file costs a look only where its name leaves open what it is.
+Left out: what lies in git's own object folders (`history`), and folders of the distribution that hold no such thing.
 """
 
 import os
 import re
 import stat
-from typing import Dict, Iterator, List, Set, Tuple
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 from evals.leaks.inside.copies import Copies
 from evals.leaks.inside.lines import Lines
@@ -15,12 +16,30 @@ from evals.leaks.inside.report import Report
 from evals.leaks.inside.repository import git_folder
 
 NOT_FILES = ("/proc", "/sys", "/dev")
+SYSTEM = frozenset(
+    "/usr/share/" + name
+    for name in ("locale", "man", "info", "zoneinfo", "terminfo", "icons", "fonts", "i18n", "X11", "mime", "keyrings")
+) | {"/usr/lib/locale", "/usr/lib/firmware", "/usr/lib/modules", "/lib/modules", "/var/lib/dpkg/info"}
+"""Folders that packages of the distribution fill with one kind of thing."""
+_COMPILED = (
+    ".pyc .pyo .so .a .o .la .lo .ko .dll .dylib .exe .class .wasm .mo .gmo .png .gif .jpg .jpeg .ico .bmp .webp "
+    ".ttf .otf .woff .woff2 .eot .pcf .mp3 .mp4 .ogg .wav .pdf .ps .npy .npz .elc .beam .hi .rlib .rmeta .pak"
+)
+COMPILED = frozenset(_COMPILED.split())
+"""Endings of what is neither text nor a package: never opened outside of the work folder."""
+_TEXT = (
+    ".py .pyi .pyx .pxd .js .mjs .cjs .ts .tsx .jsx .map .css .scss .html .htm .svg .rst .md .h .hh .hpp .hxx .c .cc "
+    ".cpp .cxx .f .f90 .go .rs .rb .java .kt .scala .cs .swift .php .pl .pm .pod .t .tcl .lua .r .jl .el .sh .m4 "
+    ".cmake .pc .xml .xsd .dtd .po .pot .tex .bib .ini .cfg .toml .conf .service .gir .vala"
+)
+TEXT = frozenset(_TEXT.split())
+"""Endings of texts that are no patch, bundle, package or table: opened outside of the work folder for gold alone."""
 _REST = (".orig", ".rej")
 _PATCHES = (".patch", ".diff")
 _TABLES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".yaml", ".yml", ".pkl", ".txt", ".ndjson")
 _GOLD_FIELDS = re.compile(rb"FAIL_TO_PASS|fail_to_pass"), re.compile(rb"test_patch|golden_patch|gold_patch")
 _TOUCHED = re.compile(rb"^(?:\+\+\+|---|rename (?:from|to)|diff --git) (?:[ab]/)?([^\t\n ]+)", re.MULTILINE)
-_HEAD = 64
+_HEAD = 4096  # bytes: enough to tell a bundle, a pack, an archive, a patch, and text from what is none
 _MOST_OF_A_FILE = 8 << 20
 _SOCKETS = ("docker.sock", "containerd.sock", "podman.sock")
 
@@ -40,6 +59,8 @@ class Files:
         self._content = limits["content"]
         self._seen: Set[Tuple[int, int]] = set()
         self._parents = {tuple(path.split("/")[-2:]) for path in project.files}
+        self._modules = {os.path.basename(module) for module in project.modules}
+        self._packages = set(project.packages.values())
         self.checkouts: List[str] = []
 
     def learn(self, workdir: str) -> None:
@@ -59,37 +80,54 @@ class Files:
                         "not looked at", root, f"there are more than {self._files} files; ended at {where}"
                     )
                     return
-                for entry in entries:
-                    self._entry(entry)
+                self._of_folder(where, entries)
 
     def _folders(self, root: str) -> Iterator[Tuple[str, List["os.DirEntry[str]"]]]:
+        """Each folder with what is in it besides folders, sorted."""
         waiting = [root]
         while waiting:
             where = waiting.pop()
             try:
                 found = os.stat(where)
-                if where in NOT_FILES or (found.st_dev, found.st_ino) in self._seen:
+                if where in NOT_FILES or where in SYSTEM or (found.st_dev, found.st_ino) in self._seen:
                     continue
                 self._seen.add((found.st_dev, found.st_ino))
                 with os.scandir(where) as listing:
                     entries = sorted(listing, key=lambda entry: entry.name)
             except OSError:  # the agent can't read it either
                 continue
-            names = {entry.name for entry in entries}
-            inside_git = "HEAD" in names and "objects" in names and "refs" in names
+            folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+            others = [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+            inside_git = {"HEAD", "objects", "refs"} <= {entry.name for entry in entries}
             if inside_git:
                 self.checkouts.append(where)
-            elif where != self._project.workdir and not self._is_own(where):
+            elif where != self._project.workdir and self._inside(where) not in self._packages:
                 self._copies.folder(where)
-            folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-            waiting += [path for path in reversed(folders) if not (inside_git and path.endswith("/objects"))]
-            yield where, [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+            waiting += [entry.path for entry in reversed(folders) if not (inside_git and entry.name == "objects")]
+            yield where, others
 
-    def _is_own(self, path: str) -> bool:
-        inside = os.path.relpath(path, self._project.workdir)
-        return inside in self._project.packages.values()
+    def _inside(self, path: str) -> Optional[str]:
+        """A path relative to the work folder; None for what lies elsewhere."""
+        workdir = self._project.workdir
+        if path == workdir:
+            return ""
+        return path[len(workdir) + 1 :] if path.startswith(workdir + "/") else None
 
-    def _entry(self, entry: "os.DirEntry[str]") -> None:
+    def _of_folder(self, where: str, entries: List["os.DirEntry[str]"]) -> None:
+        """The files of one folder. By far the most are told by their names, which costs no look at the file."""
+        inside = self._inside(where)
+        for entry in entries:
+            name = entry.name
+            if inside is None:
+                ending = os.path.splitext(name)[1].lower()
+                known = ending in COMPILED or ".so." in name or (ending in TEXT and not self._lines)
+                if known and name not in self._modules:
+                    continue
+            elif (f"{inside}/{name}" if inside else name) in self._own:
+                continue
+            self._entry(entry, inside is not None)
+
+    def _entry(self, entry: "os.DirEntry[str]", inside: bool) -> None:
         try:
             found = entry.stat(follow_symlinks=False)
         except OSError:
@@ -98,9 +136,6 @@ class Files:
             self._report.add("network", entry.path, "a container engine's socket")
         if not stat.S_ISREG(found.st_mode) or not found.st_size:
             return
-        inside = os.path.relpath(entry.path, self._project.workdir)
-        if inside in self._own:
-            return
         if entry.name == ".git":
             folder = git_folder(entry.path)
             if folder:
@@ -108,26 +143,26 @@ class Files:
             return
         self._file(entry.path, entry.name, inside, found.st_size)
 
-    def _file(self, path: str, name: str, inside: str, size: int) -> None:
+    def _file(self, path: str, name: str, inside: bool, size: int) -> None:
         head = _read(path, _HEAD)
         if re.match(rb"# v\d git bundle\n", head):
             self._report.add("bundle", path, "a git bundle")
         elif head.startswith(b"PACK\0\0\0"):
             self._report.add("stray pack", path, "a git pack outside of a repository")
         self._copies.archive(path, head)
-        if any(name == os.path.basename(module) for module in self._project.modules):
+        if name in self._modules:
             self._copies.module(path)
         patch = head.startswith((b"diff --git ", b"From ", b"Index: ")) or name.endswith((*_PATCHES, *_REST))
         if patch and "/.git/" not in path:
             self._patch(path, name, inside)
         if name.endswith(_TABLES):
             self._table(path, size)
-        if self._lines:
+        if self._lines and b"\0" not in head and size >= self._lines.shortest:
             self._gold(path, size)
 
-    def _patch(self, path: str, name: str, inside: str) -> None:
+    def _patch(self, path: str, name: str, inside: bool) -> None:
         """In the work folder each is one too many; elsewhere those that touch files of the base commit."""
-        if not inside.startswith("..") and name.endswith((*_PATCHES, *_REST)):
+        if inside and name.endswith((*_PATCHES, *_REST)):
             self._report.add("patch file", path, "not a file of the base commit")
             return
         if name.endswith(_REST):
@@ -142,7 +177,7 @@ class Files:
     def _table(self, path: str, size: int) -> None:
         content = _read(path, 1 << 20)
         if size > len(content):
-            content += _last(path, _HEAD << 12)
+            content += _last(path, 1 << 18)
         if all(pattern.search(content) for pattern in _GOLD_FIELDS):
             self._report.add("gold fields", path, "a data set's row with its tests and patches")
 
@@ -155,8 +190,6 @@ class Files:
             self._lines.wanted.clear()
             return
         content = _read(path, _MOST_OF_A_FILE)
-        if b"\0" in content[:4096]:
-            return
         self._content -= size
         found = self._lines.found(content)
         if self._lines.enough(found):

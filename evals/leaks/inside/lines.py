@@ -18,6 +18,11 @@ class Lines:
         self.wanted = {bytes.fromhex(digest): length for digest, length in wanted.items()}
         self._lengths = set(self.wanted.values())
 
+    @property
+    def shortest(self) -> int:
+        """No smaller file holds a wanted line."""
+        return min(self._lengths, default=0)
+
     def __bool__(self) -> bool:
         return bool(self.wanted)
 

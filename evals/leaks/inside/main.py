@@ -61,13 +61,16 @@ def check_work_tree(
         )  # fmt: skip
     if done.returncode:
         raise Trouble("git can't compare the work folder: " + done.stderr.decode("utf-8", "replace")[-300:])
-    changed = {os.fsdecode(name) for name in done.stdout.split(b"\0") if name}
-    for path in sorted(changed):
+    own = set(tree) - {os.fsdecode(name) for name in done.stdout.split(b"\0") if name}
+    for path in sorted(set(tree) - own):  # git names those whose times it doesn't know as well
         content = _content(os.path.join(workdir, path))
-        if content is None or not any(blob_name(form, base.encode()) in allowed for form in forms_of(content)):
+        names = {blob_name(form, base.encode()) for form in forms_of(content)} if content is not None else set()
+        if tree[path][1] in names:
+            own.add(path)
+        elif not names & allowed:
             what = "it is missing" if content is None else "its content is no version up to the base commit's"
             report.add("work tree", path, what)
-    return {path for path in tree if path not in changed}
+    return own
 
 
 def _content(path: str) -> "bytes | None":

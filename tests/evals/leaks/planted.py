@@ -296,11 +296,20 @@ def sdist(_: Story, __: Path, away: Path) -> None:
 
 def pip_cache(_: Story, __: Path, away: Path) -> None:
     """A wheel as pip keeps what it got: under a name that says nothing."""
+    write(away, {"cache/pip/http-v2/a/b/ab12.body": later_wheel()})
+
+
+def later_wheel() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("calc/ops.py", FIXED)
         archive.writestr("calc_tools-1.3.0.dist-info/METADATA", "Name: calc-tools\n")
-    write(away, {"cache/pip/http-v2/a/b/ab12.body": buffer.getvalue()})
+    return buffer.getvalue()
+
+
+def later_package() -> dict[str, str | bytes]:
+    """What installing the later version puts into a `site-packages`."""
+    return {name.partition("/")[2]: content for name, content in _package("x", "1.3.0").items()}
 
 
 def pip_cache_of_sources(_: Story, __: Path, away: Path) -> None:
@@ -391,10 +400,12 @@ PLANTS: dict[str, tuple[LeakKind, Plant]] = {
 }
 """All but variables and networks, which are the sandbox's: name of the plant -> what has to be found."""
 
-WITHIN_GIT = frozenset(
-    name for name, (kind, _) in PLANTS.items()
-    if kind not in {LeakKind.COPY, LeakKind.CACHE, LeakKind.GOLD, LeakKind.GOLD_FIELDS, LeakKind.PATCH}
+TOGETHER: tuple[Plant, ...] = (
+    stash, commit_beside, branch, tag, notes, remote_ref, pull_ref, remote, reflog, fetch_head, half_a_rebase,
+    worktree, submodule, loose_objects, stray_pack, bundle, patch_elsewhere, rejected_hunk, other_checkout,
+    installed_copy, pip_cache, wheel, gold_text, gold_fields, index, work_tree, alternates, replace,
 )  # fmt: skip
+"""One of each kind at least, in an order in which one checkout can have them all."""
 
 
 def harmless(story: Story, work: Path, away: Path) -> None:

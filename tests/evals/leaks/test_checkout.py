@@ -42,10 +42,12 @@ def away(tmp_path: Path) -> Path:
     return folder
 
 
-async def audited(sandbox: Sandbox, told: Story, work: Path, away: Path, **options: object) -> tuple[Leak, ...]:
+async def audited(
+    sandbox: Sandbox, told: Story, work: Path, away: Path, bounds: Bounds | None = None
+) -> tuple[Leak, ...]:
     return await audit_checkout(
-        sandbox, str(work), told.base, instance=told.instance, roots=(str(away),), network=False, **options
-    )  # type: ignore[arg-type]
+        sandbox, str(work), told.base, instance=told.instance, roots=(str(away),), network=False, bounds=bounds
+    )
 
 
 @pytest.mark.parametrize("name", PLANTS)
@@ -61,6 +63,17 @@ async def test_nothing_is_found_where_nothing_leaks(sandbox: Sandbox, told: Stor
     assert await audited(sandbox, told, work, away) == ()
     harmless(told, work, away)
     assert await audited(sandbox, told, work, away) == ()
+
+
+async def test_what_the_base_commit_holds_is_no_gold(sandbox: Sandbox, told: Story, work: Path, away: Path) -> None:
+    """As where the solution moves lines from one file to another."""
+    moved = "--- a/x.py\n+++ b/x.py\n@@ -0,0 +1 @@\n+setup(name='calc-tools', packages=['calc'])\n"
+    write(away, {"x.py": "setup(name='calc-tools', packages=['calc'])\n"})
+    only = replace(told.instance, patch=moved, test_patch="", fail_to_pass=())
+    assert await audit_checkout(sandbox, str(work), told.base, instance=only, roots=(str(away),), network=False) == ()
+    write(work, {"setup.py": "nothing\n"})
+    found = await audit_checkout(sandbox, str(work), told.base, instance=only, roots=(str(away),), network=False)
+    assert [leak.kind for leak in found] == [LeakKind.WORK_TREE, LeakKind.GOLD]
 
 
 async def test_a_variable_with_gold_is_found(told: Story, work: Path, away: Path) -> None:

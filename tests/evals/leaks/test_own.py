@@ -24,6 +24,7 @@ from cli.eval_audit import audit
 from evals.leaks import find_gold, gold_free, gold_lines
 from evals.leaks.gold import files_below, in_audit
 from evals.leaks.own import audit_own
+from evals.mini.dataset import mini_dataset
 from tests.agent.repos import git
 from tests.evals.leaks.planted import Story, story
 from tests.evals.leaks.test_trajectory import log_of
@@ -79,6 +80,24 @@ def test_the_command_on_checkouts(told: Story, home: Path, monkeypatch: pytest.M
     assert json.loads(output)["kind"] == "pseudo ref"
 
 
+@pytest.mark.parametrize("name", [instance.instance_id for instance in mini_dataset().instances])
+def test_the_command_on_the_environments_of_the_bundled_tasks(name: str, home: Path) -> None:
+    arguments = ["--environment", "--dataset", "mini", "--instance", name, "--sandbox", "none"]
+    done = CliRunner().invoke(audit, arguments)
+    assert (done.exit_code, done.stdout) == (0, ""), done.output
+
+
+def test_the_command_wants_one_thing_to_audit(tmp_path: Path) -> None:
+    for arguments, code in (
+        ([], 2),
+        (["--environment"], 2),
+        ([str(tmp_path), "--environment", "--dataset", "mini"], 2),
+        (["--environment", "--dataset", "mini", "--instance", "nobody"], 6),
+        (["--environment", "--dataset", "mini", "--instance", "mini__tally-7", "--recipes", str(tmp_path / "no")], 6),
+    ):
+        assert CliRunner().invoke(audit, arguments).exit_code == code, arguments
+
+
 def test_the_command_on_trajectories(told: Story, tmp_path: Path) -> None:
     folder = tmp_path / "run/trajectories" / told.instance.instance_id / "1"
     folder.mkdir(parents=True)
@@ -93,7 +112,6 @@ def test_the_command_on_trajectories(told: Story, tmp_path: Path) -> None:
     dataset = ["--dataset", str(tmp_path / "run/instances.jsonl"), "--instance", told.instance.instance_id]
     assert CliRunner().invoke(audit, [str(folder / "events.jsonl"), *dataset]).exit_code == 3
     assert CliRunner().invoke(audit, [str(tmp_path / "nothing"), *dataset]).exit_code == 6
-    assert CliRunner().invoke(audit, []).exit_code == 2
 
 
 STARTED: list[tuple[str, bytes]] = []
