@@ -4,6 +4,7 @@ for."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,17 +81,16 @@ class Scene:
         return [note.body for note in self.repo.notes if note.number == number and note.author == me]
 
     def asks(self, kind: WishKind, text: str = "", login: str = "mia", number: int | None = None, **more: Any) -> Asked:
-        who = self.person(login)
-        return Asked(
-            SLUG, self.repo.id, kind, number or self.number, text, person=who, **{"place": Place.ISSUE, **more}
-        )
+        more = {"place": Place.ISSUE, "person": self.person(login), **more}
+        return Asked(SLUG, self.repo.id, kind, number or self.number, text, **more)
 
     async def ask(self, turns: list[Any], asked: Asked) -> dict[str, Any]:
         """Enqueue one request and wait for its end, with a model that says `turns`."""
         self.asked += 1
         job = Job(f"bot/{self.asked}", "request", asked.to_json())
-        with served(turns) as model:
-            settings = replace(self.bot.settings, run=replace(self.bot.settings.run, model=model.url))
+        with served(turns) if turns else nullcontext() as model:
+            target = model.url if model else "http://127.0.0.1:9"  # where nobody is
+            settings = replace(self.bot.settings, run=replace(self.bot.settings.run, model=target))
             bot = replace(self.bot, settings=settings)
             database = f"sqlite:///{self.folder}/jobs-{self.asked}.sqlite"
             async with open_jobs(database, {"request": lambda one: work(bot, one)}, application="bot") as jobs:

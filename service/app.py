@@ -1,0 +1,66 @@
+"""The web process's app: its parts put together, opened and closed with it. Nothing here works on a request for long.
+
+`/healthz` says that the process answers, `/readyz` that its database does. Left out: the parts themselves, and the
+worker, which is a process of its own (`service.bot`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from service.limits import BodyLimits
+from service.settings import ServiceSettings
+from service.store import Recorder, Store, StoreUnavailable
+from service.webhooks.intake import Intake
+from service.webhooks.rates import RateLimit, RateLimits
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """`app.state` has `settings`, and while it runs `store` (for threads) and `intake`."""
+
+    @asynccontextmanager
+    async def opened(app: FastAPI) -> AsyncIterator[None]:
+        store = await asyncio.to_thread(Store.open, settings.database.reveal())
+        try:
+            async with Recorder(store) as recorder:
+                app.state.store, app.state.intake = store, _intake(settings, recorder)
+                yield
+        finally:
+            store.close()
+
+    app = FastAPI(title="Patchwright", lifespan=opened, docs_url=None, redoc_url=None)
+    app.state.settings = settings
+    app.add_middleware(BodyLimits, most=settings.max_body, at_once=settings.max_bodies, seconds=settings.body_seconds)
+    app.add_api_route("/webhooks/github", _github, methods=["POST"], include_in_schema=False)
+    app.add_api_route("/healthz", _healthy, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/readyz", _ready, methods=["GET"], include_in_schema=False)
+    return app
+
+
+def _intake(settings: ServiceSettings, recorder: Recorder) -> Intake:
+    rates = RateLimits([RateLimit(settings.per_repository), RateLimit(settings.per_sender)])
+    secrets = [secret.reveal().encode() for secret in settings.webhook_secrets]
+    return Intake(recorder, secrets, settings.me, rates)
+
+
+async def _github(request: Request) -> Response:
+    intake: Intake = request.app.state.intake
+    return await intake.github(request)
+
+
+async def _healthy() -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _ready(request: Request) -> Response:
+    store: Store = request.app.state.store
+    try:
+        version = await asyncio.to_thread(store.schema)
+    except StoreUnavailable:
+        return JSONResponse({"status": "the database doesn't answer"}, 503)
+    return JSONResponse({"status": "ok", "schema": version})
