@@ -67,6 +67,15 @@ class Instance:
     rest: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def issue(self) -> str:
+        """What an agent is told. SWE-bench Pro's tests also hang on what two more fields of its rows ask for."""
+        if self.schema is not Schema.SWE_BENCH_PRO:
+            return self.problem_statement
+        more = {"Requirements": self.rest.get("requirements"), "New interfaces introduced": self.rest.get("interface")}
+        parts = [f"{title}:\n{text}" for title, text in more.items() if isinstance(text, str) and text.strip()]
+        return "\n\n".join([self.problem_statement, *parts])
+
+    @property
     def patch_breaks(self) -> bool:
         """Whether `patch` is the bug and not the fix."""
         return self.schema is Schema.SWE_SMITH
@@ -81,7 +90,7 @@ _TEXTS: Final = {
     "difficulty": ("difficulty",),
     "image": ("image", "image_name", "docker_image", "dockerhub_tag"),
     "eval_script": ("eval_script",),
-    "log_parser": ("log_parser",),
+    "log_parser": ("log_parser", "parser"),
     "eval_type": ("eval_type",),
 }
 """Our field -> the names that the schemas give it, the first that is there counts."""
@@ -126,11 +135,11 @@ def _schema(row: Mapping[str, Any]) -> Schema:
         return Schema.TERMINAL_BENCH
     if "dockerhub_tag" in row or "selected_test_files_to_run" in row:
         return Schema.SWE_BENCH_PRO
-    if "image_name" in row and "base_commit" not in row:
+    if "image_name" in row and not row.get("test_patch"):  # its rows have a base commit or none, by their age
         return Schema.SWE_SMITH
     if "eval_script" in row and "log_parser" in row:
         return Schema.SWE_BENCH_5
-    if "test_cmds" in row or "test_cmd" in row or "docker_image" in row:
+    if {"test_cmds", "test_cmd", "docker_image"} & row.keys():
         return Schema.SWE_BENCH_LIVE
     return Schema.SWE_BENCH_4
 

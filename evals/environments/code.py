@@ -27,6 +27,7 @@ from sandbox.images.cache import cache_dir
 
 _FETCH_SECONDS: Final = 1800.0
 _POLL: Final = 0.2
+_TIP: Final = "tip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,17 @@ class Code:
 
 
 async def code_of(instance: Instance, repositories: Path | None, tell: Tell) -> Code:
-    """The instance's code, fetched if need be. Raises EnvironmentUnavailable."""
+    """The instance's code, fetched if need be; with its bug, where the row brings one. EnvironmentUnavailable."""
+    code = await _without_bug(instance, repositories, tell)
+    if not instance.patch_breaks or code.folder is None:
+        return code
+    from evals.environments.bugs import with_bug
+
+    folder, commit = await with_bug(instance, code.folder, code.commit)
+    return Code(str(folder), commit, f"{code.said} with the row's bug")
+
+
+async def _without_bug(instance: Instance, repositories: Path | None, tell: Tell) -> Code:
     if instance.rest.get("bundled"):
         return await _bundled(instance)
     if repositories is not None:
@@ -102,13 +113,13 @@ def _lacks(instance: Instance, folder: Path, wanted: str, error: GitError) -> st
 
 
 async def _fetched(instance: Instance, repositories: Path | None, tell: Tell) -> Code:
-    if not instance.base_commit:
+    if not instance.base_commit and not instance.patch_breaks:
         raise EnvironmentUnavailable(
             f"{instance.instance_id} names no base commit, so its code is the HEAD of a repository of its own: clone "
             f"it into a folder as {instance.instance_id} and name that folder with --repositories"
         )
     bare = cache_dir() / "repositories" / f"{instance.repo.replace('/', '__')}.git"
-    url, commit = f"{github_url()}/{instance.repo}.git", instance.base_commit
+    url, commit = f"{github_url()}/{instance.repo}.git", instance.base_commit or "HEAD"
     try:
         bare.parent.mkdir(parents=True, exist_ok=True)
         await _fetch(bare, url, commit, tell)
@@ -125,7 +136,10 @@ async def _fetched(instance: Instance, repositories: Path | None, tell: Tell) ->
         raise EnvironmentUnavailable(
             f"{bare.parent} can't be written ({error.strerror}): set PATCHWRIGHT_CACHE to a folder that can", again=True
         ) from error
-    return Code(str(bare), commit, "base commit")
+    if instance.base_commit:
+        return Code(str(bare), commit, "base commit")
+    # SWE-smith: a mirror for each commit of a project, whose HEAD it is
+    return Code(str(bare), await git_line("rev-parse", "--verify", f"refs/heads/{_TIP}", at=bare), "mirror's HEAD")
 
 
 async def _fetch(bare: Path, url: str, commit: str, tell: Tell) -> None:
@@ -133,7 +147,7 @@ async def _fetch(bare: Path, url: str, commit: str, tell: Tell) -> None:
     async with _alone(bare.with_suffix(".lock")):
         if not (bare / "HEAD").is_file():
             await git("init", "--quiet", "--bare", "--template=", str(bare))
-        ref = f"refs/heads/{commit}"
+        ref = f"refs/heads/{_TIP if commit == 'HEAD' else commit}"
         try:
             await git_line("rev-parse", "--verify", "--quiet", f"{ref}^{{tree}}", at=bare)
             return

@@ -14,6 +14,9 @@ from evals.instance import Instance, Schema
 VARIABLE: Final = "PATCHWRIGHT_EVAL_IMAGES"
 DEFAULT_NAMES: Final = ("swebench/sweb.eval.{arch}.{id_1776}:latest",)
 _PRO: Final = "jefzda/sweap-images"
+_LIVE: Final = "starryzhang/sweb.eval.x86_64.{id_1776}:latest"
+_LONGEST_TAG: Final = 128
+_PRO_EXCEPTION: Final = "instance_element-hq__element-web-ec0f940ef0e8e3b61078f145f34dc40d1938e6c5-vnan"
 _ARCHITECTURES: Final = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 _PRO_WORKDIR: Final = "/app"
 
@@ -51,7 +54,9 @@ class ImageNames:
             "id_s": instance.instance_id.lower().replace("__", "_s_"),
             "tag": instance.image if instance.schema is Schema.SWE_BENCH_PRO else "",
         }
-        names = [_own(instance)] if instance.image else []
+        names = [own] if (own := _own(instance)) else []
+        if instance.schema is Schema.SWE_BENCH_LIVE and not names:
+            names.append(_filled(_LIVE, values))
         if instance.schema in (Schema.SWE_BENCH_4, Schema.SWE_BENCH_5):
             names += [_filled(pattern, values) for pattern in self.patterns]
         else:  # the default pattern is that of other sets; what the user says may be meant for this one
@@ -79,9 +84,22 @@ def is_foreign(name: str, machine: str) -> bool:
 
 
 def _own(instance: Instance) -> str:
-    """The row's image; SWE-bench Pro's rows name a tag only."""
-    image = instance.image
-    return f"{_PRO}:{image}" if instance.schema is Schema.SWE_BENCH_PRO and not {"/", ":"} & set(image) else image
+    """The row's image, "" where it names none; SWE-bench Pro's rows name a tag only, or leave it to a rule."""
+    if instance.schema is not Schema.SWE_BENCH_PRO:
+        return instance.image
+    tag = instance.image or _pro_tag(instance)
+    return tag if {"/", ":"} & set(tag) else f"{_PRO}:{tag}"
+
+
+def _pro_tag(instance: Instance) -> str:
+    """By the rule that its images are called by: project and id, without the id's own marks at both ends."""
+    project = instance.repo.lower().replace("/", ".")
+    name = instance.instance_id.removeprefix("instance_")
+    if project == "element-hq.element-web" and instance.instance_id != _PRO_EXCEPTION:
+        project = "element-hq.element"
+    if instance.instance_id != _PRO_EXCEPTION:
+        name = name.removesuffix("-vnan")
+    return f"{project}-{name}"[:_LONGEST_TAG]
 
 
 def _filled(pattern: str, values: dict[str, str]) -> str:

@@ -32,7 +32,7 @@ from evals.judging.doubts import doubt_of
 from evals.judging.files import OfficialFiles, as_bytes
 from evals.judging.patches import files_added, remarks
 from evals.judging.place import Place, fresh_place
-from evals.judging.script import ScriptUnknown, eval_script
+from evals.judging.script import ScriptUnknown, eval_script, smith_tests
 from evals.judging.testing import TestRun, run_tests
 from evals.runs.record import Judged
 from sandbox.base import SandboxDied, SandboxError
@@ -112,7 +112,8 @@ def _report(spec: JudgeSpec, files: OfficialFiles, *, patch_is_none: bool = Fals
     """The official report's object, and the log's text. A log on which the official grader stops resolves nothing."""
     try:
         log = read_log(files.path(OUTPUT_FILE))
-        return report_of(spec.instance, log, spec.rules, patch_is_none=patch_is_none, parser=spec.parser), log.text
+        instance = smith_tests(spec.instance) if spec.instance.patch_breaks else spec.instance
+        return report_of(instance, log, spec.rules, patch_is_none=patch_is_none, parser=spec.parser), log.text
     except GradingFailed as problem:
         files.log(f"Error in evaluating model for {spec.instance.instance_id}: {problem}")
         unread = {"patch_is_None": False, "patch_exists": True, "patch_successfully_applied": False, "resolved": False}
@@ -140,10 +141,12 @@ async def _patched(spec: JudgeSpec, place: Place, patch: str, files: OfficialFil
 
 
 async def _break(spec: JudgeSpec, place: Place) -> None:
-    """Add the bug and commit it, so that putting the tree back between tries keeps it."""
+    """Add the bug, where the base commit is without it, and commit it, so that putting the tree back keeps it."""
     file = place.state("bug.diff")
     await place.sandbox.write(file, as_bytes(_ended(spec.instance.patch)))
-    result = await run(place, f"git apply --whitespace=nowarn {shlex.quote(file)} && {_COMMIT_BUG} Base")
+    apply, name = "git apply --whitespace=nowarn", shlex.quote(file)
+    add = f"{apply} {name} && {_COMMIT_BUG} Base"
+    result = await run(place, f"if ! {apply} --check --reverse {name} 2>/dev/null; then {add}; fi")
     if result.exit_code:
         said = result.output.decode("utf-8", "replace").strip()
         raise JudgingFailed(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from evals.grading.logs import END, START
@@ -89,6 +90,8 @@ def _made(instance: Instance, environment: InstanceEnvironment) -> list[str]:
         if not specs["python"]:
             return _other_language(instance, environment, specs)
         project = Project(specs["test_cmd"], specs.get("install", ""), tuple(specs.get("eval_commands", ())))
+    if project is None and instance.schema is Schema.SWE_BENCH_LIVE and not environment.test_command:
+        return _live(instance, environment)
     project = (project or Project("", "")).of(instance.version)
     published = _published(environment)
     conda = list(_CONDA) if published else []
@@ -123,6 +126,28 @@ def _other_language(instance: Instance, environment: InstanceEnvironment, specs:
     ]
 
 
+def _live(instance: Instance, environment: InstanceEnvironment) -> list[str]:
+    """SWE-bench Live: what is built again, then commands that test everything, then those that print the log.
+
+    Its harness reads what the last ones print, where there are any.
+    """
+    named = {name: _as_list(instance.rest.get(name)) for name in ("rebuild_cmds", "test_cmds", "print_cmds")}
+    tests = named["test_cmds"] or _as_list(instance.rest.get("test_cmd"))
+    if not tests:
+        raise ScriptUnknown(_missing(instance))
+    build, printed = named["rebuild_cmds"], named["print_cmds"]
+    if printed:
+        build, tests = [*build, *tests], printed
+    commit, place = environment.base_commit, shlex.quote(environment.workdir)
+    return [
+        f"cd {place}",
+        *_setup(environment),
+        f"git config --global --add safe.directory {place}",
+        f"cd {place}",
+        *_tested(instance, commit, "git apply -v -", build, tests),
+    ]
+
+
 def _refuse_assets(instance: Instance) -> None:
     """SWE-bench Multimodal: files that can't be in a patch. The field is JSON in a string, or an object."""
     value = instance.rest.get("image_assets")
@@ -153,8 +178,6 @@ def _tested(instance: Instance, commit: str, apply: str, build: list[str], comma
 def _commands(instance: Instance, environment: InstanceEnvironment, known: str) -> list[str]:
     """The test commands with the files to test."""
     command = environment.test_command or known
-    if not command and (whole := _as_list(instance.rest.get("test_cmds") or instance.rest.get("test_cmd"))):
-        return whole  # SWE-bench Live names commands that test everything
     if not command:
         raise ScriptUnknown(_missing(instance))
     return [" ".join([command, *map(shlex.quote, directives_of(instance))])]
@@ -187,9 +210,15 @@ def _smith(instance: Instance, environment: InstanceEnvironment) -> list[str]:
 
 
 def smith_test_files(instance: Instance) -> tuple[str, ...]:
-    """The files that the row's tests lie in, by their ids (`path::test`)."""
-    ids = (*instance.fail_to_pass, *instance.pass_to_pass)
-    return tuple(dict.fromkeys(test.partition("::")[0] for test in ids if "::" in test))
+    """The files that the tests lie in which the bug breaks, by their ids (`path::test`): its harness runs no others."""
+    return tuple(dict.fromkeys(test.partition("::")[0] for test in instance.fail_to_pass if "::" in test))
+
+
+def smith_tests(instance: Instance) -> Instance:
+    """A row of SWE-smith with those tests to keep that its harness looks at: those that lie in the files it runs."""
+    files = smith_test_files(instance)
+    kept = tuple(test for test in instance.pass_to_pass if not files or test.startswith(files))
+    return replace(instance, pass_to_pass=kept)
 
 
 def _official_specs(instance: Instance, environment: InstanceEnvironment) -> dict[str, Any] | None:

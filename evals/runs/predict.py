@@ -49,7 +49,7 @@ class Task:
 
     @classmethod
     def of(cls, instance: Instance) -> Task:
-        return cls(instance.instance_id, instance.problem_statement)
+        return cls(instance.instance_id, instance.issue)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ async def test_an_unreachable_host_may_come_back(cache: Path, monkeypatch: pytes
 
 
 async def test_a_row_without_a_commit_needs_a_folder(tmp_path: Path) -> None:
-    row = instance(image_name="org/image", base_commit=None)
+    row = instance(base_commit=None)
     with pytest.raises(EnvironmentUnavailable, match="names no base commit"):
         await code(row)
     ids = repository(tmp_path / "acme__lib-1")

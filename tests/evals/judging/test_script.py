@@ -16,7 +16,7 @@ from evals.grading.official import cached_wheel, official_modules
 from evals.grading.semantics import Semantics
 from evals.instance import read_instance
 from evals.judging.commands import PROJECTS
-from evals.judging.script import ScriptUnknown, eval_script, smith_test_files
+from evals.judging.script import ScriptUnknown, eval_script, smith_test_files, smith_tests
 from tests.evals.cases import instance, row
 from tests.shared_data import SHARED, needs_shared
 
@@ -203,5 +203,8 @@ def test_what_is_missing_is_said() -> None:
 
 
 def test_files_of_smith_rows() -> None:
-    one = instance(FAIL_TO_PASS=["b.py::x", "a.py::y[::]"], PASS_TO_PASS=["b.py::z", "whole"])
+    """Their harness runs the files of the tests that the bug breaks, and looks at no others."""
+    one = instance(FAIL_TO_PASS=["b.py::x", "a.py::y[::]", "b.py::w"], PASS_TO_PASS=["b.py::z", "c.py::v", "whole"])
     assert smith_test_files(one) == ("b.py", "a.py")
+    assert smith_tests(one).pass_to_pass == ("b.py::z",)
+    assert smith_tests(instance(FAIL_TO_PASS=["whole"], PASS_TO_PASS=["all"])).pass_to_pass == ("all",)

@@ -3,9 +3,6 @@ set -uxo pipefail
 cd /testbed
 git config --global --add safe.directory /testbed
 cd /testbed
-git status
-git show
-git -c core.fileMode=false diff 0000000000000000000000000000000000000000
 git checkout 0000000000000000000000000000000000000000 tests/admin/test_a.py 'tests/with space.json'
 git apply -v - <<'EOF_114329324912'
 diff --git a/tests/admin/test_a.py b/tests/admin/test_a.py
