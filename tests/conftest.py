@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+from tests.browser.chromium import browser
 from tests.servers.sglang import (
     servers_folder,
     sglang_chains,
@@ -24,6 +26,7 @@ from tests.servers.shared import Server
 from tests.shared_data import SHARED
 
 __all__ = [
+    "browser",
     "servers_folder",
     "sglang_chains",
     "sglang_chains_server",
@@ -40,6 +43,7 @@ SERVERS = {
     "vllm": "scripts/vllm-cpu.sh",
     "evals": "scripts/swebench.sh",
     "postgres": "scripts/postgres.sh",
+    "browser": "scripts/browser.sh",
 }
 CLIENTS = "scripts/clients.sh"  # also the router; their tests carry the mark `sglang` or `heavy`
 SERVER_SECONDS = 900  # a test that starts a real server, on a machine that is busy with others
@@ -69,9 +73,12 @@ def _chosen(mark: str, expression: str) -> bool:
 
 
 def _installed(script: str) -> bool:
-    return (
-        subprocess.run([Path(__file__).parents[1] / script, "path"], capture_output=True, check=False).returncode == 0
+    """Whether it says so; what shares a venv with the tests is looked for in the one that runs them."""
+    environment = {**os.environ, "VENV": sys.prefix}
+    asked = subprocess.run(
+        [Path(__file__).parents[1] / script, "path"], capture_output=True, env=environment, check=False
     )
+    return asked.returncode == 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
