@@ -120,12 +120,12 @@ def _toml(table: Mapping[str, Any]) -> str:
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items())
 
 
-def model_script(path: Path, command: str = WORK) -> str:
-    """A model that runs one command and hands over."""
+def model_script(path: Path, command: str = WORK, *, delay: float = 0.0) -> str:
+    """A model that runs one command and hands over; `delay` seconds before every token."""
     turns = [
         call("bash", "I do it.", command=command),
         call("submit", "Done.", summary="Greeted."),
         call("submit", "The diff is right.", summary="Greeted."),
     ]
-    path.write_text(json.dumps({"name": "scripted-terminal", "turns": turns}))
+    path.write_text(json.dumps({"name": "scripted-terminal", "turns": turns, "token_delay": delay}))
     return f"script:{path}"

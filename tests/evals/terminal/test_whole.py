@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from evals.runs.record import AttemptRecord, Status
-from tests.evals.runs.harness import Evaluation, Finished
-from tests.evals.terminal.folders import GOLD, WORK, model_script, newer, older, write
+from tests.evals.runs.harness import Evaluation, Finished, killed_when
+from tests.evals.runs.test_killed import turns_so_far
+from tests.evals.terminal.folders import DOCKERFILE, GOLD, WORK, model_script, newer, older, write
 from tests.sandbox.kinds import need
 
 KINDS = [
@@ -162,3 +163,60 @@ def test_an_environment_that_cannot_be_had_says_what_is_missing(image: str, tmp_
     assert found.predicted is None
     assert "FROM python:3.13-slim" in found.infrastructure
     assert "--sandbox docker" in found.infrastructure
+
+
+SERVED = """import urllib.request
+
+
+def test_server():
+    assert urllib.request.urlopen("http://127.0.0.1:8123/names.txt", timeout=20).read() == b"Ada\\nKurt\\n"
+"""
+
+
+def test_what_the_agent_left_running_runs_on(tmp_path: Path) -> None:
+    need("bubblewrap")
+    newer(tmp_path / "serve", {"tests/test_outputs.py": SERVED})
+    evaluation = Evaluation(tmp_path, "bubblewrap")
+    command = "nohup python3 -m http.server 8123 >/dev/null 2>&1 & sleep 1"
+    done = run(evaluation, tmp_path / "serve", command=command)
+    assert done.code == 0, done.out + done.err
+    assert record(evaluation, "serve").status is Status.RESOLVED, log(evaluation, "serve", "test_output.txt")
+
+
+def test_no_solution_and_no_test_is_anywhere_while_the_agent_works(kind: str, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks"
+    older(tasks / "a", {"Dockerfile": DOCKERFILE + "COPY . /srv/all\n"})
+    newer(tasks / "b", {"environment/Dockerfile": DOCKERFILE + "COPY . /srv/all\n"})
+    evaluation = Evaluation(tmp_path, kind)
+    seek = (
+        "grep -rslaE 'gold-[7]f3a|def test_[g]reetings' /app /srv /opt /run /tmp /home /logs /tests 2>/dev/null; "
+        "env | grep 'gold-[7]f3a'; ls /srv/all; echo looked"
+    )
+    done = run(evaluation, tasks, command=seek)
+    assert done.code == 0, done.out + done.err
+    for name in ("a", "b"):
+        (said, *_) = (event["data"]["text"] for event in evaluation.events(name) if event["type"] == "observation")
+        assert "looked" in said
+        listed = {line for line in said.splitlines() if not line.startswith(("Output", "[", "Exit"))}
+        assert listed - {"Dockerfile", "names.txt", "looked", ""} == set(), said
+
+
+@pytest.mark.heavy
+def test_an_attempt_that_is_killed_goes_on_and_says_what_it_lost(tmp_path: Path) -> None:
+    """The work folder comes back, the home folder doesn't: a verdict that hangs on it says so."""
+    need("bubblewrap")
+    tasks = tmp_path / "tasks"
+    newer(tasks / "greet")
+    evaluation = Evaluation(tmp_path, "bubblewrap")
+    model = model_script(evaluation.folder / "script.json", delay=0.02)
+    given = evaluation.arguments(dataset=str(tasks), model=model)
+    killed_when(evaluation.start(*given), lambda: turns_so_far(evaluation) >= 2)
+    done = evaluation.agent(*given)
+    assert done.code == 0, done.out + done.err
+    found = record(evaluation, "greet")
+    assert found.status is Status.UNRESOLVED
+    assert found.judged is not None
+    tests = found.judged.report["tests_status"]["FAIL_TO_PASS"]
+    assert "test_greetings" in tests["success"]
+    assert "test_home" in tests["failure"]
+    assert "was cut off and went on" in found.judged.doubt
