@@ -129,7 +129,19 @@ async def prepare(
 
 
 async def unpack_base(bare: Path, folder: Path) -> None:
-    """The base commit's files for an image build: unpacked as data, no link or path that leaves the folder."""
+    """The base commit's files for an image build, all of them, unpacked as data.
+
+    Links lead where the commit says, outside too, since many repositories hold such; nothing is written through one,
+    and whoever reads these files must not follow them.
+    """
+    attributes = bare / "info" / "attributes"  # goes before the commit's own: what a release leaves out is built from
+    attributes.parent.mkdir(exist_ok=True)
+    attributes.write_text("* -export-ignore -export-subst\n", encoding="ascii")
     archive = await git("archive", "--format=tar", "refs/heads/main", at=bare)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder, filter=_as_data)
+
+
+def _as_data(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """Both refuse a member that would be written outside of the folder, through a link as well."""
+    return (tarfile.tar_filter if member.issym() else tarfile.data_filter)(member, folder)

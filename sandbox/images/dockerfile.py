@@ -155,7 +155,8 @@ def _pack(root: Path, file: IO[bytes]) -> _Context:
     from docker.utils import exclude_paths
 
     ignore = root / ".dockerignore"
-    patterns = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    readable = ignore.is_file() and not ignore.is_symlink()
+    patterns = ignore.read_text(encoding="utf-8", errors="replace").splitlines() if readable else []
     wanted = [line.strip() for line in patterns if line.strip() and not line.startswith("#")]
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(exclude_paths(str(root), [*wanted, ".git"])):

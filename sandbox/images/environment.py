@@ -248,7 +248,8 @@ class _Docker:
         file = (root / str(found.dockerfile)).resolve()
         if not context.is_relative_to(root) or not file.is_relative_to(context):
             context = root  # a file outside of its context: what is copied is then looked for in the whole
-        have_base(self.client, file, self.want.report)
+        if file.is_relative_to(root):
+            have_base(self.client, file, self.want.report)
         name = file.relative_to(context).as_posix() if file.is_relative_to(context) else str(found.dockerfile)
         image = build_dockerfile(self.client, name, context, report=self.want.report)
         if found.source is not Source.CONFIGURED:

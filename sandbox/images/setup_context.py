@@ -46,7 +46,7 @@ def setup_context(setup: Setup, tree: Tree | None, workdir: str, *, whole: bool,
         elif tree is not None:
             _copy_inputs(setup, tree, root)
         own = root / OWN
-        own.mkdir(exist_ok=True)
+        own.mkdir()
         shutil.copyfile(Path(__file__).with_name("finish.py"), own / "finish.py")
         spec = {
             "env": environment(setup, workdir),
@@ -75,9 +75,10 @@ def _copy_inputs(setup: Setup, tree: Tree, root: Path) -> None:
 
 
 def _copy_all(source: Path, root: Path) -> None:
-    """All but the history and what says which files a Dockerfile sees: this isn't one of the repository's."""
+    """All but the history, what says which files a Dockerfile sees (this isn't one of the repository's), and what is
+    called as our own folder, which could be a link to anywhere."""
     try:
-        shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
+        shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git", OWN))
     except (shutil.Error, OSError) as error:
         raise ImageProblem(
             f"the repository's files can't be copied for the build: {error}.\nTry: look at the free space of /tmp."
