@@ -135,7 +135,8 @@ def _power(pairs: Sequence[Pair], differences: Sequence[float], single: bool) ->
 
 def _flip(pair: Pair) -> dict[str, Any]:
     name, a, b = pair
-    return {"instance_id": name, "a": [a.resolved, a.judged], "b": [b.resolved, b.judged]}
+    causes = list(a.causes if a.rate < b.rate else b.causes)  # of the side that resolves it less often
+    return {"instance_id": name, "a": [a.resolved, a.judged], "b": [b.resolved, b.judged], "causes": causes}
 
 
 def _used(pairs: Sequence[Pair], measure: str) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ def _result(found: Mapping[str, Any]) -> Html:
     low, high = found["interval"]
     hero = element(
         "div",
-        element("div", f"{100 * found['difference']:+.1f}", class_="figure"),
+        element("div", f"{100 * found['difference']:+.1f}", element("small", " points"), class_="figure"),
         element(
             "div",
             element("p", element("strong", verdict(found))),
@@ -71,7 +71,7 @@ def _result(found: Mapping[str, Any]) -> Html:
         "section",
         hero,
         [element("p", line) for line in power_words(found)],
-        plain_table(head, rows),
+        plain_table("Both runs", head, rows),
         _table(found),
         element("p", f"{found['rule']} Test: {found['test']}, p = {p_value(found['p'])}; interval: bootstrap of the "
                      "paired difference.", class_="soft"),
@@ -86,7 +86,7 @@ def _table(found: Mapping[str, Any]) -> Html | None:
         ["resolved by A", count(table["both"]), count(table["only_a"])],
         ["not resolved by A", count(table["only_b"]), count(table["neither"])],
     ]
-    return plain_table(("instances", "resolved by B", "not resolved by B"), rows)
+    return plain_table("Instances by result", ("instances", "resolved by B", "not resolved by B"), rows)
 
 
 def _flips(flips: Mapping[str, Any]) -> Html:
@@ -95,7 +95,7 @@ def _flips(flips: Mapping[str, Any]) -> Html:
         named = flips[key]
         parts.append(element("h3", f"{title}: {plural(len(named), 'instance')}"))
         items = [
-            element("li", one["instance_id"], element("span", _times(one), class_="soft")) for one in named[:MAX_NAMED]
+            element("li", one["instance_id"], element("span", _why(one), class_="soft")) for one in named[:MAX_NAMED]
         ]
         if len(named) > MAX_NAMED:
             items.append(element("li", f"and {count(len(named) - MAX_NAMED)} more"))
@@ -103,9 +103,12 @@ def _flips(flips: Mapping[str, Any]) -> Html:
     return element("section", *parts)
 
 
-def _times(one: Mapping[str, Any]) -> str:
+def _why(one: Mapping[str, Any]) -> str:
     (a, of_a), (b, of_b) = one["a"], one["b"]
-    return "" if of_a == of_b == 1 else f" {a}/{of_a} and {b}/{of_b}"
+    said = [] if of_a == of_b == 1 else [f"{a}/{of_a} and {b}/{of_b}"]
+    if one["causes"]:
+        said.append(f"{'A' if a * of_b < b * of_a else 'B'}: {', '.join(one['causes'])}")
+    return f" – {'; '.join(said)}" if said else ""
 
 
 def _usage(usage: Mapping[str, Any]) -> Html:
@@ -120,7 +123,7 @@ def _usage(usage: Mapping[str, Any]) -> Html:
              element("span", "cannot be told apart" if covers else "differs"), count(one["pairs"])]
         )  # fmt: skip
     head = ("mean per attempt", "A", "B", "B - A", "change", "95 % interval", "", "pairs")
-    body = plain_table(head, rows) if rows else element("p", "Not known of both.", class_="soft")
+    body = plain_table("What they took", head, rows) if rows else element("p", "Not known of both.", class_="soft")
     return element("section", element("h2", "What they took"), body)
 
 
@@ -132,7 +135,7 @@ def _settings(settings: Sequence[Sequence[str]] | None) -> Html:
         parts.append(element("p", "Nothing that their manifests know of.", class_="soft"))
     else:
         rows = [[name, element("span", a), element("span", b)] for name, a, b in settings]
-        parts.append(plain_table(("setting", "A", "B"), rows))
+        parts.append(plain_table("Settings that differ", ("setting", "A", "B"), rows))
     return element("section", *parts)
 
 

@@ -23,7 +23,8 @@ class Html(str):
 
 
 Child = str | int | None | Iterable["Child"]
-_VOID: Final = frozenset({"meta", "link", "br", "hr", "input", "line", "rect", "path", "circle"})
+_VOID: Final = frozenset({"meta", "link", "br", "hr", "input"})
+_SHAPES: Final = frozenset({"line", "rect", "path", "circle"})  # not void to HTML: unclosed, they hold what follows
 _NAME: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
 _PLAIN: Final = re.compile(r"[\t\n -~]*")
 # Characters that reorder or hide what stands around them, so that text looks like other text.
@@ -61,8 +62,8 @@ def element(tag: str, *children: Child, **attributes: str | int | float | bool |
             parts.append(f" {name}")
         elif value is not None and value is not False:
             parts.append(f' {name}="{escaped(_number(value) if isinstance(value, float) else str(value))}"')
-    parts.append(">")
-    if tag not in _VOID:
+    parts.append("/>" if tag in _SHAPES else ">")
+    if tag not in _VOID | _SHAPES:
         parts += [*_written(children), f"</{tag}>"]
     return Html("".join(parts))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 NOTHING: Final = "–"  # where a number isn't known
@@ -62,6 +63,14 @@ def duration(seconds: float | None) -> str:
             rest = whole % unit // part
             return f"{sign}{whole // unit} {name}" + (f" {rest} {small}" if rest else "")
     raise AssertionError
+
+
+def date(seconds: str) -> str:
+    """Seconds since the epoch as a minute of UTC; anything else as it is."""
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError, OSError):
+        return seconds
 
 
 def interval(low: float, high: float, digits: int = 1) -> str:

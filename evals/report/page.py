@@ -13,12 +13,13 @@ from typing import Any, Final
 from evals.report import plots
 from evals.report.html import Html, document, element, joined
 from evals.report.instances import anchor, instance_table, trajectory_address
-from evals.report.numbers import count, duration, interval, money, percent, plural, short_count
+from evals.report.numbers import count, date, duration, interval, money, percent, plural, short_count
 from evals.report.setup import setup_tables
 from evals.report.tables import plain_table
 from evals.report.use import use_section
 
 MAX_NAMED: Final = 1000  # attempts that one list names
+_FEW: Final = 6  # names that are shown without being asked for
 _SECTIONS: Final = (
     ("result", "Result"),
     ("groups", "By group"),
@@ -68,11 +69,16 @@ def _head(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> Html:
         of += f", {counts['per_instance']} attempts each"
     return element(
         "header",
-        element("div", "Evaluation run ", element("code", report["run"]), class_="eyebrow"),
+        element("div", "Evaluation run ", element("code", report["run"]), _begun(manifest), class_="eyebrow"),
         element("h1", _model(report)),
         element("p", of),
         element("nav", [element("a", name, href=f"#{slug}") for slug, name in _SECTIONS], aria_label="Sections"),
     )
+
+
+def _begun(manifest: Mapping[str, Any]) -> str:
+    created = manifest.get("created")
+    return f", {date(str(created))}" if isinstance(created, int | float) else ""
 
 
 # -- the result -------------------------------------------------------------------------------------------------
@@ -210,7 +216,7 @@ def _repeats(repeats: Mapping[str, Any] | None) -> Html | None:
         element(
             "div",
             element("figure", drawn, element("p", keys, class_="legend")),
-            element("div", plain_table(("k", "pass@k", "pass^k"), rows)),
+            element("div", plain_table(title, ("k", "pass@k", "pass^k"), rows)),
             element("figure", element("figcaption", "Instances by how often they were resolved"),
                     plots.bars(times, repeats["instances"])),
             class_="plots",
@@ -224,6 +230,7 @@ def _repeats(repeats: Mapping[str, Any] | None) -> Html | None:
 def _groups(by: Mapping[str, Any]) -> Html:
     names = (("repository", "By repository"), ("difficulty", "By difficulty"), ("end", "By how the attempt ended"))
     parts = [element("h2", "Resolved by group")]
+    failed = any(group["infrastructure"] for group in by["end"])
     for key, title in names:
         rows = [
             [
@@ -233,12 +240,20 @@ def _groups(by: Mapping[str, Any]) -> Html:
                 percent(group["rate"]),
                 interval(group["low"], group["high"]),
                 plots.interval_bar(group["rate"], group["low"], group["high"]),
-                count(group["infrastructure"]) if group["infrastructure"] else "",
+                *([count(group["infrastructure"]) if group["infrastructure"] else ""] if failed else []),
             ]
             for group in by[key]
         ]
-        head = ("group", "resolved", "attempts", "rate", "95 % interval", "0 to 100 %", "no verdict")
-        parts += [element("h3", title), plain_table(head, rows)]
+        head = [
+            "group",
+            "resolved",
+            "attempts",
+            "rate",
+            "95 % interval",
+            "0 to 100 %",
+            *(["no verdict"] if failed else []),
+        ]
+        parts += [element("h3", title), plain_table(title, head, rows)]
     note = "Intervals of small groups are wide: where they overlap, the order of groups may be chance."
     return element("section", *parts, element("p", note, class_="soft"), id="groups")
 
@@ -264,10 +279,12 @@ def _failures(report: Mapping[str, Any]) -> Html:
         parts.append(
             element(
                 "div",
-                element("h3", cluster["cause"]),
-                plots.bars([(kind, plural(size, "attempt"), size)], total),
+                element(
+                    "h3", cluster["cause"], element("small", f" {plural(size, 'attempt')}, {percent(size / total)}")
+                ),
+                plots.share_bar(kind, size, total),
                 element("p", f"{cluster['meaning']}.{also}", class_="soft"),
-                element("details", element("summary", "which"), names_list(members)),
+                element("details", element("summary", "which"), names_list(members), open=size <= _FEW),
                 class_="cluster",
             )
         )
@@ -290,28 +307,33 @@ def names_list(rows: Sequence[Mapping[str, Any]]) -> Html:
 
 
 def _checks(report: Mapping[str, Any]) -> Html:
-    parts = [element("h2", "Checks")]
+    fine, parts = [], []
     for field, title, none in (
         ("leaks", "Looked for the answer", "No trajectory was flagged."),
         ("doubts", "Environment in doubt", "No verdict is in doubt for its environment."),
         ("infrastructure", "No verdict: the infrastructure failed", "Every attempt that ended has a verdict."),
     ):
-        parts.append(element("h3", title))
         rows = [
             [_name(one), element("span", "; ".join(value) if isinstance(value := one[_FIELD[field]], list) else value)]
             for one in report[field][:MAX_NAMED]
         ]
-        parts.append(plain_table(("attempt", "what was seen"), rows) if rows else element("p", none, class_="soft"))
+        if rows:
+            parts += [element("h3", title), plain_table(title, ("attempt", "what was seen"), rows)]
+        else:
+            fine.append(none)
     retried = [row for row in report["attempts"] if row["tries"]]
     if retried:
-        parts.append(element("h3", "Tried again after a failure of the infrastructure"))
+        title = "Tried again after a failure of the infrastructure"
+        parts.append(element("h3", title))
         rows = [[_name(row), element("span", "; ".join(row["tries"]))] for row in retried[:MAX_NAMED]]
-        parts.append(plain_table(("attempt", "what failed before"), rows))
+        parts.append(plain_table(title, ("attempt", "what failed before"), rows))
     if report["missing"]:
         names = [element("li", _name(one)) for one in report["missing"][:MAX_NAMED]]
         what = element("summary", plural(len(report["missing"]), "attempt"))
         parts += [element("h3", "Not ended"), element("details", what, element("ul", names, class_="names"))]
-    return element("section", *parts, id="checks")
+    return element(
+        "section", element("h2", "Checks"), element("p", " ".join(fine)) if fine else None, *parts, id="checks"
+    )
 
 
 _FIELD: Final = {"leaks": "leaks", "doubts": "doubt", "infrastructure": "infrastructure"}

@@ -185,6 +185,16 @@ def bars(rows: Sequence[tuple[str, str, int]], total: int) -> Html:
     )  # fmt: skip
 
 
+def share_bar(kind: str, part: int, whole: int) -> Html:
+    """A part of a whole, whose numbers stand beside it."""
+    return element(
+        "svg",
+        element("rect", x=0, y=0, width=480, height=8, rx=3, class_="rest"),
+        element("rect", x=0, y=0, width=480 * part / (whole or 1), height=8, rx=3, class_=f"fill-{kind}"),
+        viewBox="0 0 480 8", class_="share", aria_hidden="true",
+    )  # fmt: skip
+
+
 def rate_words(rate: Mapping[str, Any]) -> str:
     """A rate with its interval in words."""
     return f"{percent(rate['rate'])} ({interval(rate['low'], rate['high'])})"
@@ -230,8 +240,9 @@ class _Axes:
         first = math.ceil(self._left / step - 1e-9)
         last = math.floor((self._left + self._wide) / step + 1e-9)
         return [
-            element("text", shown(at * step), x=self.x(at * step), y=HEIGHT - _BOTTOM + 17, text_anchor="middle")
+            element("text", text, x=self.x(at * step), y=HEIGHT - _BOTTOM + 17, text_anchor="middle")
             for at in range(first, last + 1)
+            if (text := shown(at * step))
         ]
 
 

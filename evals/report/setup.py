@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from evals.report.html import Html, element
+from evals.report.numbers import date
 
 _MOST_LINES: Final = 80  # of one part
 _MOST_TEXT: Final = 400
@@ -54,7 +55,7 @@ def setup_tables(manifest: Mapping[str, Any]) -> Html:
             if lines:
                 tables.append(_table(_NAMES.get(key, key), lines))
         else:
-            plain += [(key, shown) for _, shown in lines]
+            plain += [(key, date(shown) if key == "created" else shown) for _, shown in lines]
     if plain:
         tables.append(_table("Run", plain))
     return element(

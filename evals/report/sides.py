@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from evals.report.causes import cause_of
 from evals.report.folder import NoRun, read_manifest_json
 from evals.reports import MAX_REPORT, ReportBroken, read_report
 from evals.runs.folder import read_records
@@ -24,7 +25,10 @@ MEASURES: Final = ("steps", "completion_tokens", "prompt_tokens", "cost", "secon
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a side came to on one instance; `judged` of its attempts have a verdict, `failed` have none."""
+    """What a side came to on one instance; `judged` of its attempts have a verdict, `failed` have none.
+
+    `causes`: why attempts aren't resolved, each once; empty where only verdicts are known.
+    """
 
     resolved: int = 0
     judged: int = 0
@@ -32,6 +36,7 @@ class Result:
     used: Mapping[str, float] = field(
         default_factory=dict
     )  # of `MEASURES`, the mean of attempts; what isn't known lacks
+    causes: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -93,7 +98,8 @@ def _result(attempts: Iterable[AttemptRecord]) -> Result:
         if values and len(values) == len(judged):
             used[name] = sum(values) / len(values)
     resolved = sum(record.status is Status.RESOLVED for record in judged)
-    return Result(resolved, len(judged), len(known) - len(judged), used)
+    causes = dict.fromkeys(str(cause) for record in judged if (cause := cause_of(record)))
+    return Result(resolved, len(judged), len(known) - len(judged), used, tuple(causes))
 
 
 # -- what others wrote ------------------------------------------------------------------------------------------

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from evals.report.html import Html, element
 
 
-def plain_table(head: Sequence[str], rows: Sequence[Sequence[str | Html]]) -> Html:
-    """A table whose first column names the row and whose others are numbers, unless they are markup."""
-    first = [element("th", name, scope="col", class_="number" if at else None) for at, name in enumerate(head)]
+def plain_table(name: str, head: Sequence[str], rows: Sequence[Sequence[str | Html]]) -> Html:
+    """A table whose first column names the row and whose others are numbers, unless they are markup.
+
+    `name`: said to those who don't see it, when the keyboard comes to scroll it.
+    """
+    markup = {at for row in rows for at, cell in enumerate(row) if isinstance(cell, Html)} | {0}
+    first = [element("th", one, scope="col", class_=None if at in markup else "number") for at, one in enumerate(head)]
     body = [
         element(
             "tr",
@@ -19,4 +23,4 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str | Html]]) -> Ht
         for row in rows
     ]
     table = element("table", element("thead", element("tr", first)), element("tbody", body))
-    return element("div", table, class_="scroll", tabindex=0)
+    return element("div", table, class_="scroll", tabindex=0, role="region", aria_label=name)

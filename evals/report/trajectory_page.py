@@ -26,6 +26,10 @@ MAX_TEXT: Final = 8_000  # characters of one observation, argument or thought
 MAX_DIFF_LINES: Final = 1_500
 MAX_PAGE: Final = 6_000_000  # characters of all turns; the turns after that are only counted
 _FEW: Final = 60  # steps whose list is open from the start
+_BRIEF: Final = 400  # characters of thinking that is shown from the start
+_SHORT: Final = 100  # characters of an argument that stands in the line of its call
+_MAIN: Final = frozenset({("bash", "command"), ("submit", "summary")})  # what a call is about, shown without a name
+_REPLACEMENT: Final = frozenset({"old_str", "new_str"})
 _TIP: Final = "cut: %s characters left out here"
 
 
@@ -93,7 +97,7 @@ def _notes(damage: str, steps: Sequence[Row] | None, left: int, row: Row | None)
 
 def _facts(row: Row) -> Html:
     share = row["cached_tokens"] / row["prompt_tokens"] if row["prompt_tokens"] else None
-    lists = [("Issue's tests", row["fail_to_pass"]), ("Tests that passed before", row["pass_to_pass"])]
+    lists = [("Issue's tests", row["fail_to_pass"]), ("Other tests", row["pass_to_pass"])]
     facts = [
         ("Result", STATUS_NAMES.get(row["status"], row["status"]), row["cause"] or ""),
         ("End", row["end"] or row["outcome"] or NOTHING, ""),
@@ -219,13 +223,21 @@ def _turn(data: Mapping[str, Any], answers: Sequence[Event], steps: Steps) -> Ht
     parts: list[Html | None] = []
     if reasoning := str(data.get("reasoning") or "").strip():
         thought = element("div", cut(reasoning), class_="thinking")
-        parts.append(element("details", element("summary", f"thinking, {count(len(reasoning))} characters"), thought))
+        parts.append(
+            element(
+                "details",
+                element("summary", f"thinking, {count(len(reasoning))} characters"),
+                thought,
+                open=len(reasoning) <= _BRIEF,
+            )
+        )
     if content := str(data.get("content") or "").strip():
         parts.append(element("div", cut(content), class_="said"))
     observed = {one.data.get("call"): one.data for one in answers if one.type is EventType.OBSERVATION}
     for index, call in enumerate(data.get("calls") or []):
-        parts += [*_call(call), _observation(observed.get(index))]
-        parts += [_changed(step) for step in steps.get((number, index), [])]
+        changed = steps.get((number, index), [])
+        parts += [*_call(call, shown=bool(changed)), _observation(observed.get(index))]
+        parts += [_changed(step) for step in changed]
     for problem in data.get("problems") or []:
         parts.append(element("p", f"not a sound call: {problem.get('message', '')}", class_="label"))
     for one in answers:
@@ -245,15 +257,44 @@ def _figures(data: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
-def _call(call: Mapping[str, Any]) -> Iterator[Html]:
-    yield element("p", str(call.get("name", "")), class_="call")
-    arguments = call.get("arguments")
-    if not isinstance(arguments, dict):
-        return
-    for name, value in arguments.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        yield element("p", str(name), class_="label")
-        yield element("pre", cut(text))
+def _call(call: Mapping[str, Any], *, shown: bool) -> Iterator[Html]:
+    """The tool with its short arguments in a line, then a block for each long one; a replacement as a diff.
+
+    `shown`: what it changed follows, so a replacement needs to be seen only by who asks for it.
+    """
+    tool, given = str(call.get("name", "")), call.get("arguments")
+    arguments = {
+        str(name): value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in (given.items() if isinstance(given, dict) else ())
+    }
+    blocks = {
+        name: text
+        for name, text in arguments.items()
+        if name in _REPLACEMENT or (tool, name) in _MAIN or _is_long(text)
+    }
+    short = [
+        [" ", element("span", f"{name}: ", class_="soft"), element("code", text)]
+        for name, text in arguments.items()
+        if name not in blocks
+    ]
+    yield element("p", element("strong", tool), short, class_="call")
+    if blocks.keys() >= _REPLACEMENT:
+        before, after = blocks.pop("old_str"), blocks.pop("new_str")
+        signed = [f"{sign}{line}" for sign, text in (("-", before), ("+", after)) for line in _lines(text)]
+        diff = diff_block("\n".join(signed))
+        yield element("details", element("summary", "as it was asked for"), diff) if shown else diff
+    for name, text in blocks.items():
+        if (tool, name) not in _MAIN:
+            yield element("p", name, class_="label")
+        yield element("pre", cut(text), class_="asked")
+
+
+def _is_long(text: str) -> bool:
+    return "\n" in text or len(text) > _SHORT
+
+
+def _lines(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _observation(data: Mapping[str, Any] | None) -> Html:

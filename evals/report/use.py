@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from evals.report import plots
+from evals.report.distributions import KINDS, kind_of
 from evals.report.html import Html, element
 from evals.report.numbers import count, duration, money, percent, short_count
 
@@ -32,12 +33,13 @@ def use_section(report: Mapping[str, Any]) -> Html:
         figures.append(element("figure", caption, drawn))
     if reach := _reach(report["attempts"]):
         figures.append(reach)
+    kinds = {kind_of(row["status"]) for row in report["attempts"]}
     if not figures:
         figures = [element("p", "Nothing is known of it: the predictions are somebody else's.")]
     return element(
         "section",
         element("h2", "What it took"),
-        plots.legend("resolved", "unresolved", "no_verdict"),
+        plots.legend(*(kind for kind in KINDS if kind in kinds)),
         element("div", figures, class_="plots"),
         id="use",
     )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -14,60 +11,15 @@ from evals.report import page, report_of, trajectory_page, write_report
 from evals.report.comparison import compare
 from evals.report.comparison_page import comparison_page
 from evals.report.sides import read_side
+from tests.browser.chromium import needs_browser
+from tests.browser.look import DESKTOP, PHONE, Look, Screen, contrast, luminance
 from tests.evals.report.sample import manifest, write_folder
 from tests.evals.report.test_pages import EVIL, hostile
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-CHROMIUM = shutil.which("chromium")
-HERE = CHROMIUM is not None and importlib.util.find_spec("playwright") is not None
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(not HERE, reason="no browser: run scripts/browser.sh")]
-NARROW, WIDE = 375, 1280
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    # Tests run as root in containers, where Chromium's own sandbox can't be set up; only our own files are opened.
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield started
-        started.close()
-
-
-class Look:
-    """A page with all that it said and asked for."""
-
-    def __init__(self, browser: Browser, path: Path, *, width: int = WIDE, scheme: Any = "light", script: bool = True):
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
-        )
-        self.page: Page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(path.as_uri())
-
-    def __enter__(self) -> Look:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
-        assert not self.said
-        assert [url for url in self.asked if not url.startswith(("file:///", "data:,"))] == []
-
-    def css(self, selector: str, name: str) -> str:
-        said = self.page.eval_on_selector(selector, f"e => getComputedStyle(e).getPropertyValue('{name}')")
-        return str(said)
-
-    def fits(self) -> bool:
-        """Nothing but what scrolls by itself is wider than the window."""
-        return bool(self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -131,38 +83,23 @@ def test_links_lead_to_trajectories_and_back(browser: Browser, folder: Path) -> 
         look.page.wait_for_url("**/trajectories/django__django-11000/1/index.html")
         assert look.page.locator("section.turn").count() > 2
         thinking = look.page.locator(".thinking").first
+        assert thinking.is_visible()  # it is short
+        look.page.locator(".turn summary").first.click()
         assert not thinking.is_visible()
-        look.page.locator("summary").first.click()
-        assert thinking.is_visible()
         look.page.get_by_role("link", name="Report").click()
         look.page.wait_for_url("**/report.html#i-django__django-11000-1")
         assert look.page.locator("tr:target").is_visible()
 
 
 def test_without_script_it_is_complete(browser: Browser, folder: Path) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    opened = context.new_page()
-    opened.goto((folder / "report.html").as_uri())
-    assert opened.locator("#instance-table tbody tr").count() == 120
-    assert opened.locator("svg.plot").first.is_visible()
-    assert opened.locator(".filter").count() == 0
-    context.close()
-
-
-def luminance(colour: str) -> float:
-    """WCAG 2's relative luminance of `rgb(r, g, b)`."""
-    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
+    with Look(browser, folder / "report.html", script=False) as look:
+        assert look.page.locator("#instance-table tbody tr").count() == 120
+        assert look.page.locator("svg.plot").first.is_visible()
+        assert look.page.locator(".filter").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_both_schemes_can_be_read(browser: Browser, folder: Path, scheme: str) -> None:
+def test_both_schemes_can_be_read(browser: Browser, folder: Path, scheme: Literal["light", "dark"]) -> None:
     with Look(browser, folder / "report.html", scheme=scheme) as look:
         back = look.css("body", "background-color")
         assert (luminance(back) < 0.1) == (scheme == "dark")
@@ -173,11 +110,11 @@ def test_both_schemes_can_be_read(browser: Browser, folder: Path, scheme: str) -
             assert contrast(look.css(selector, name), back) >= least, selector
 
 
-@pytest.mark.parametrize("width", [NARROW, WIDE])
-def test_nothing_is_cut_off_at_the_side(browser: Browser, folder: Path, width: int) -> None:
+@pytest.mark.parametrize("screen", [PHONE, DESKTOP])
+def test_nothing_is_cut_off_at_the_side(browser: Browser, folder: Path, screen: Screen) -> None:
     for path in (folder / "report.html", *folder.glob("trajectories/*/*/index.html")):
-        with Look(browser, path, width=width) as look:
-            assert look.fits(), path
+        with Look(browser, path, screen=screen) as look:
+            assert look.fits(), (path, look.too_wide())
 
 
 def test_pictures_have_names_for_those_who_do_not_see_them(browser: Browser, folder: Path) -> None:
@@ -191,6 +128,22 @@ def test_pictures_have_names_for_those_who_do_not_see_them(browser: Browser, fol
             assert look.page.get_by_role("img", name=name).count() == 1
         figures = look.page.locator("svg:not([role]):not([aria-hidden])")
         assert figures.count() == 0
+
+
+def test_pictures_are_drawn(browser: Browser, folder: Path) -> None:
+    """Every shape is seen: none hides in another, is empty, or lies outside of its picture."""
+    with Look(browser, folder / "report.html") as look:
+        for name, least in (("svg .dot", 12), ("svg rect", 80), ("svg path.curve", 3), ("svg line.median", 6)):
+            assert look.page.locator(name).count() >= least
+        unseen: list[str] = look.page.evaluate(
+            """() => [...document.querySelectorAll("svg :is(line, rect, circle, path, text)")].filter(one => {
+                const box = one.getBoundingClientRect(), all = one.ownerSVGElement.getBoundingClientRect();
+                const inside = box.left >= all.left - 3 && box.right <= all.right + 3 && box.top >= all.top - 3
+                    && box.bottom <= all.bottom + 3;
+                return !inside || box.width + box.height === 0 || !["svg", "g"].includes(one.parentNode.localName);
+            }).map(one => one.outerHTML.slice(0, 200))"""
+        )
+        assert unseen == []
 
 
 def test_hostile_text_stays_text(browser: Browser, tmp_path: Path) -> None:
@@ -224,8 +177,8 @@ def test_a_comparison_can_be_looked_at(browser: Browser, tmp_path: Path) -> None
     write_folder(tmp_path / "b", trajectories=0, run="nightly-8", skill=0.3)
     found = compare(read_side(tmp_path / "a"), read_side(tmp_path / "b"))
     (tmp_path / "c.html").write_text(comparison_page(found))
-    for width in (NARROW, WIDE):
-        with Look(browser, tmp_path / "c.html", width=width) as look:
+    for screen in (PHONE, DESKTOP):
+        with Look(browser, tmp_path / "c.html", screen=screen) as look:
             assert look.fits() and look.page.get_by_text("B resolves more than A").is_visible()
 
 
@@ -233,5 +186,5 @@ def test_a_trajectory_of_hostile_text_runs_nothing(browser: Browser, tmp_path: P
     (tmp_path / "patch.diff").write_text(f"+{EVIL[:40]}\n")
     row = report_of(hostile(), {})["attempts"][0]
     (tmp_path / "index.html").write_text(trajectory_page(tmp_path, row))
-    with Look(browser, tmp_path / "index.html", width=NARROW) as look:
+    with Look(browser, tmp_path / "index.html", screen=PHONE) as look:
         assert look.fits() and look.page.locator("script, img").count() == 0

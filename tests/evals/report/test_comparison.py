@@ -70,14 +70,14 @@ def test_the_same_twice(text: str) -> None:
 
 
 def test_attempts_count_as_shares_of_their_instance() -> None:
-    a = {"x": Result(1, 4), "y": Result(2, 4), "z": Result(0, 2, 2)}
-    b = {"x": Result(3, 4), "y": Result(1, 2), "z": Result(1, 1)}
+    a = {"x": Result(1, 4, causes=("ran out", "no edit")), "y": Result(2, 4), "z": Result(0, 2, 2)}
+    b = {"x": Result(3, 4, causes=("wrong file",)), "y": Result(1, 2), "z": Result(1, 1)}
     found = compare(side(a), side(b))
     assert found["table"] is None and "sign flips" in found["test"]
     assert found["difference"] == pytest.approx((0.5 + 0 + 1) / 3, abs=1e-6) and found["p"] == 0.5
     assert found["flips"]["gained"] == [
-        {"instance_id": "x", "a": [1, 4], "b": [3, 4]},
-        {"instance_id": "z", "a": [0, 2], "b": [1, 1]},
+        {"instance_id": "x", "a": [1, 4], "b": [3, 4], "causes": ["ran out", "no edit"]},
+        {"instance_id": "z", "a": [0, 2], "b": [1, 1], "causes": []},
     ]
 
 
@@ -100,6 +100,7 @@ def test_runs_with_what_they_took_and_how_they_were_made(tmp_path: Path) -> None
     low, high = found["usage"]["seconds"]["interval"]
     assert low <= found["usage"]["seconds"]["difference"] <= high
     assert ["sampling.temperature", "0.6", "1.0"] in found["settings"]
+    assert all(one["causes"] for one in found["flips"]["gained"] + found["flips"]["lost"])
     assert not [one for one in found["settings"] if one[0] in ("run", "created")]
 
 

@@ -20,6 +20,7 @@ from evals.report import page, report_of, trajectory_page, write_report
 from evals.report.comparison import compare
 from evals.report.comparison_page import comparison_page
 from evals.report.html import Html, element, escaped
+from evals.report.numbers import date
 from evals.report.setup import setup_tables
 from evals.report.sides import read_side
 from evals.report.trajectory_page import MAX_DIFF_LINES, cut, diff_block
@@ -33,7 +34,7 @@ MARKUP = re.compile(r"<(script|img|iframe|object)\b[^>]*(alert|onerror)", re.IGN
 class Page(HTMLParser):
     """Elements, attributes and text of a page; fails where elements aren't closed in order."""
 
-    VOID = frozenset({"meta", "link", "br", "hr", "input", "line", "rect", "path", "circle"})
+    VOID = frozenset({"meta", "link", "br", "hr", "input"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -48,6 +49,10 @@ class Page(HTMLParser):
         self.found.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert "svg" in self.open  # elsewhere the slash is ignored
+        self.found.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -268,3 +273,23 @@ def test_only_what_was_made_here_is_markup() -> None:
     ):
         with pytest.raises(ValueError, match="of ours"):
             element("a", "x", **wrong)  # type: ignore[arg-type]
+
+
+def test_a_call_is_shown_as_one_would_write_it(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    edit = {"command": "str_replace", "new_str": "b\nc\n", "old_str": "a\n", "path": "x.py"}
+    calls = [{"name": "bash", "arguments": {"command": "ls"}}, {"name": "str_replace_editor", "arguments": edit}]
+    log.append(EventType.TURN, turn=0, calls=calls, usage={"prompt": 4, "completion": 1}, seconds=1.0)
+    log.close()
+    text = trajectory_page(tmp_path)
+    assert '<strong>bash</strong></p><pre class="asked">ls</pre>' in text
+    assert re.search(
+        r'<span class="minus">-a</span><span class="plus">\+b</span><span class="plus">\+c</span></pre>', text
+    )
+    assert "str_replace_editor command: str_replace path: x.py -a" in Page(text).text
+
+
+def test_a_date_is_one_or_what_was_said_instead() -> None:
+    assert date("1795403330.0") == "2026-11-23 03:08 UTC"
+    assert [date(text) for text in ("nan", "1e99", "soon", "-1e300")] == ["nan", "1e99", "soon", "-1e300"]
+    assert "2026-11-23 03:08 UTC" in Page(page(report_of([], manifest()))).text
