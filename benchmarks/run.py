@@ -21,8 +21,9 @@ BENCHMARKS = (
     "sandbox.py",
     "evals.py",
     "eval_schedule.py",
+    "webhooks.py",
 )
-WITH_GOALS = ("step_overhead.py", "sandbox.py", "evals.py", "eval_schedule.py")
+WITH_GOALS = ("step_overhead.py", "sandbox.py", "evals.py", "eval_schedule.py", "webhooks.py")
 
 
 def main() -> None:

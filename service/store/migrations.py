@@ -43,7 +43,14 @@ FIRST: Final[Step] = (
         seq {serial}, at TEXT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, about TEXT NOT NULL,
         data TEXT NOT NULL)""",
 )
-STEPS: Final[tuple[Step, ...]] = (FIRST,)
+THREADS_WORKED_ON: Final[Step] = (
+    "ALTER TABLE threads ADD COLUMN attempt BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE threads ADD COLUMN head TEXT",
+    "ALTER TABLE threads ADD COLUMN asked_by TEXT",
+    "ALTER TABLE threads ADD COLUMN checks_followed BIGINT NOT NULL DEFAULT 0",
+    "CREATE INDEX threads_pull ON threads (repository_id, pull)",
+)
+STEPS: Final[tuple[Step, ...]] = (FIRST, THREADS_WORKED_ON)
 _SERIAL: Final = {"sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT", "postgresql": "SERIAL PRIMARY KEY"}
 
 

@@ -67,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """What there is of ours about an issue or pull request."""
+    """What there is of ours about an issue. `number` is the issue's, `pull` that of our pull request for it."""
 
     repository_id: int
     number: int
@@ -77,6 +77,10 @@ class Thread:
     pull: int | None = None
     status_comment: int | None = None
     helped: bool = False
+    attempt: int = 0  # runs that began anew
+    head: str | None = None  # the commit that we last pushed to the branch
+    asked_by: str | None = None  # login
+    checks_followed: int = 0  # times that failing checks were followed up
 
 
 def request_id(delivery: Delivery) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -26,6 +27,52 @@ _KINDS_OF_WORK = [kind.value for kind in ASKS_FOR_WORK]
 _KINDS_OF_ENDS = [kind.value for kind in ENDS_WORK]
 
 
+def ended_by(repository_id: int, number: int, at: str) -> sa.ColumnElement[bool]:
+    """The requests that a closing or stopping at that time ends."""
+    return sa.and_(_R.repository_id == repository_id, _R.number == number, _R.kind.in_(_KINDS_OF_WORK), _R.at <= at)
+
+
+def _of_object(table: sa.Table) -> sa.ColumnElement[bool]:
+    columns = table.c
+    return sa.and_(
+        columns.repository_id == sa.bindparam("in_repository"),
+        columns.object_kind == sa.bindparam("of_kind"),
+        columns.object_id == sa.bindparam("of_id"),
+    )
+
+
+def _any(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(sa.literal(1)).where(*where).limit(1)
+
+
+def _cancelling(*where: sa.ColumnElement[bool]) -> sa.Update:
+    moment: sa.BindParameter[str] = sa.bindparam("moment")
+    values = {"state": State.CANCELLED.value, "why": sa.bindparam("because"), "changed": moment, "ended": moment}
+    return sa.update(REQUESTS).where(*where, _R.state == State.WAITING.value).values(values)
+
+
+# Made once: making a statement costs more than its execution.
+_VERSION: sa.BindParameter[str] = sa.bindparam("of_version")
+_KNOWN_GUIDS = sa.select(_D.guid, _D.request).where(_D.guid.in_(sa.bindparam("guids", expanding=True)))
+_KNOWN_REQUESTS = sa.select(_R.id).where(_R.id.in_(sa.bindparam("ids", expanding=True)))
+_CHANGED_LATER = _any(_of_object(DELIVERIES), _D.takes_back, _D.object_version > _VERSION)
+_ASKED_LATER = _any(_of_object(REQUESTS), _R.kind == sa.bindparam("of_wish"), _R.object_version > _VERSION)
+_ENDED_LATER = _any(
+    _R.repository_id == sa.bindparam("in_repository"),
+    _R.number == sa.bindparam("of_number"),
+    _R.kind.in_(_KINDS_OF_ENDS),
+    _R.at >= sa.bindparam("since"),
+)
+_TAKE_BACK = _cancelling(_of_object(REQUESTS), _R.object_version < _VERSION)
+_END_WAITING = _cancelling(
+    _R.repository_id == sa.bindparam("in_repository"),
+    _R.number == sa.bindparam("of_number"),
+    _R.kind.in_(_KINDS_OF_WORK),
+    _R.at <= sa.bindparam("until"),
+)
+_KEEP, _ASK = sa.insert(DELIVERIES), sa.insert(REQUESTS)
+
+
 def now() -> str:
     """This process's clock, UTC, to the millisecond."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
@@ -34,11 +81,9 @@ def now() -> str:
 def receive(connection: sa.Connection, deliveries: Sequence[Delivery]) -> list[Received]:
     """Stores what has to be remembered of them. The transaction is one of `service.store.engine.writing`."""
     guids = [delivery.guid for delivery in deliveries]
-    known: dict[str, str | None] = {
-        row.guid: row.request for row in connection.execute(sa.select(_D.guid, _D.request).where(_D.guid.in_(guids)))
-    }
+    known: dict[str, str | None] = {row.guid: row.request for row in connection.execute(_KNOWN_GUIDS, {"guids": guids})}
     ids = [request_id(delivery) for delivery in deliveries if delivery.wish]
-    requests = set(connection.scalars(sa.select(_R.id).where(_R.id.in_(ids))))
+    requests = set(connection.scalars(_KNOWN_REQUESTS, {"ids": ids}))
     return [_receive(connection, delivery, known, requests) for delivery in deliveries]
 
 
@@ -80,7 +125,7 @@ def _keep(connection: sa.Connection, delivery: Delivery, request: str | None) ->
         "request": request,
         "received": now(),
     }
-    connection.execute(sa.insert(DELIVERIES), row)
+    connection.execute(_KEEP, row)
 
 
 def _ask(connection: sa.Connection, delivery: Delivery, request: str, void: str) -> None:
@@ -108,61 +153,49 @@ def _ask(connection: sa.Connection, delivery: Delivery, request: str, void: str)
         "changed": moment,
         "ended": moment if void else None,
     }
-    connection.execute(sa.insert(REQUESTS), row)
+    connection.execute(_ASK, row)
 
 
-def _of_object(table: sa.Table, delivery: Delivery) -> sa.ColumnElement[bool]:
-    key, columns = delivery.object, table.c
-    return sa.and_(
-        columns.repository_id == delivery.repository_id,
-        columns.object_kind == key.kind,
-        columns.object_id == key.id,
-    )
+def _key(delivery: Delivery) -> dict[str, int | str]:
+    key = delivery.object
+    return {
+        "in_repository": delivery.repository_id,
+        "of_kind": key.kind.value,
+        "of_id": key.id,
+        "of_version": key.version,
+    }
 
 
 def _void(connection: sa.Connection, delivery: Delivery) -> str:
     """Why a new wish counts no more, or an empty text."""
-    wish, key = delivery.wish, delivery.object
+    wish = delivery.wish
     if wish is None or wish.kind not in ASKS_FOR_WORK | {WishKind.HELP}:
         return ""
-    if delivery.takes_back:
-        newer = sa.and_(_of_object(DELIVERIES, delivery), _D.takes_back, _D.object_version > key.version)
-        if _any(connection, newer):
-            return "its text was changed later"
-    if key.kind is ObjectKind.ISSUE:
-        newer = sa.and_(_of_object(REQUESTS, delivery), _R.kind == wish.kind, _R.object_version > key.version)
-        if _any(connection, newer):
+    if delivery.takes_back and _found(connection, _CHANGED_LATER, _key(delivery)):
+        return "its text was changed later"
+    if delivery.object.kind is ObjectKind.ISSUE:
+        asked: dict[str, int | str] = {**_key(delivery), "of_wish": wish.kind.value}
+        if _found(connection, _ASKED_LATER, asked):
             return "the same was asked again later"
-    ended = sa.and_(
-        _R.repository_id == delivery.repository_id,
-        _R.number == wish.number,
-        _R.kind.in_(_KINDS_OF_ENDS),
-        _R.at >= delivery.at,
-    )
-    return "it was closed or stopped later" if wish.kind in ASKS_FOR_WORK and _any(connection, ended) else ""
+    thread: dict[str, int | str] = {
+        "in_repository": delivery.repository_id,
+        "of_number": wish.number,
+        "since": delivery.at,
+    }
+    ended = wish.kind in ASKS_FOR_WORK and _found(connection, _ENDED_LATER, thread)
+    return "it was closed or stopped later" if ended else ""
 
 
-def _any(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> bool:
-    return connection.execute(sa.select(sa.literal(1)).where(condition).limit(1)).first() is not None
+def _found(connection: sa.Connection, query: sa.Select[Any], values: dict[str, int | str]) -> bool:
+    return connection.execute(query, values).first() is not None
 
 
 def _take_back(connection: sa.Connection, delivery: Delivery) -> None:
-    older = sa.and_(_of_object(REQUESTS, delivery), _R.object_version < delivery.object.version)
-    _cancel(connection, older, "its text was changed")
+    connection.execute(_TAKE_BACK, {**_key(delivery), "because": "its text was changed", "moment": now()})
 
 
 def _end_what_waits(connection: sa.Connection, delivery: Delivery) -> None:
     if delivery.wish:
-        what = "closed" if delivery.wish.kind is WishKind.CLOSED else "stopped"
-        _cancel(connection, ended_by(delivery.repository_id, delivery.wish.number, delivery.at), what)
-
-
-def ended_by(repository_id: int, number: int, at: str) -> sa.ColumnElement[bool]:
-    """The requests that a closing or stopping at that time ends."""
-    return sa.and_(_R.repository_id == repository_id, _R.number == number, _R.kind.in_(_KINDS_OF_WORK), _R.at <= at)
-
-
-def _cancel(connection: sa.Connection, which: sa.ColumnElement[bool], why: str) -> None:
-    moment = now()
-    changed = {"state": State.CANCELLED, "why": why, "changed": moment, "ended": moment}
-    connection.execute(sa.update(REQUESTS).where(which, _R.state == State.WAITING).values(changed))
+        why = "closed" if delivery.wish.kind is WishKind.CLOSED else "stopped"
+        thread = {"in_repository": delivery.repository_id, "of_number": delivery.wish.number, "until": delivery.at}
+        connection.execute(_END_WAITING, {**thread, "because": why, "moment": now()})

@@ -21,7 +21,9 @@ from service.store.tables import AUDIT, DELIVERIES, REQUESTS, THREADS
 from service.webhooks.model import ENDS_WORK, Delivery, ObjectKey, ObjectKind
 
 _R = REQUESTS.c
-_THREAD_FIELDS: Final = frozenset({"run", "branch", "pull", "status_comment"})
+_THREAD_FIELDS: Final = frozenset(
+    {"run", "branch", "pull", "status_comment", "attempt", "head", "asked_by", "checks_followed"}
+)
 
 
 class Store:
@@ -71,6 +73,10 @@ class Store:
         """Those that nobody has yet, oldest first."""
         return self._requests(_R.state == State.WAITING, most=most)
 
+    def in_state(self, states: Collection[State], most: int = 10_000) -> list[Request]:
+        """All that are in one of these states, oldest first."""
+        return self._requests(_R.state.in_([state.value for state in states]), most=most)
+
     def request(self, key: str) -> Request | None:
         found = self._requests(_R.id == key, most=1)
         return found[0] if found else None
@@ -115,8 +121,12 @@ class Store:
     # Threads
 
     def thread(self, repository_id: int, number: int) -> Thread | None:
+        """By the issue's number, or by that of our pull request for it."""
+        columns = THREADS.c
+        either = sa.or_(columns.number == number, columns.pull == number)
+        wanted = sa.select(THREADS).where(columns.repository_id == repository_id, either)
         with reading(self.engine) as connection:
-            row = connection.execute(sa.select(THREADS).where(_thread(repository_id, number))).first()
+            row = connection.execute(wanted.order_by((columns.pull == number).desc())).first()
         if row is None:
             return None
         found = dict(row._mapping)
@@ -124,7 +134,7 @@ class Store:
         return Thread(**found)
 
     def keep_thread(self, repository_id: int, number: int, slug: str, **fields: str | int | None) -> None:
-        """Notes what there is now: `run`, `branch`, `pull`, `status_comment`; what isn't named stays."""
+        """Notes what there is now, by the names of `Thread`'s fields; what isn't named stays."""
         if not _THREAD_FIELDS.issuperset(fields):
             raise ValueError(f"threads have no {', '.join(sorted(fields.keys() - _THREAD_FIELDS))}")
         with writing(self.engine) as connection:
@@ -142,7 +152,8 @@ class Store:
 
     def _make_thread(self, connection: sa.Connection, repository_id: int, number: int, slug: str) -> None:
         if connection.execute(sa.select(THREADS.c.number).where(_thread(repository_id, number))).first() is None:
-            row = {"repository_id": repository_id, "number": number, "slug": slug, "helped": False, "changed": now()}
+            row = {"repository_id": repository_id, "number": number, "slug": slug, "helped": False, "changed": now(),
+                   "attempt": 0, "checks_followed": 0}  # fmt: skip
             connection.execute(sa.insert(THREADS), row)
 
     # Audit

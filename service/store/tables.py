@@ -64,6 +64,10 @@ THREADS = sa.Table(
     sa.Column("status_comment", _BIG),
     sa.Column("helped", sa.Boolean, nullable=False),
     sa.Column("changed", sa.Text, nullable=False),
+    sa.Column("attempt", _BIG, nullable=False),
+    sa.Column("head", sa.Text),
+    sa.Column("asked_by", sa.Text),
+    sa.Column("checks_followed", _BIG, nullable=False),
 )
 
 API_TOKENS = sa.Table(

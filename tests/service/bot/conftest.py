@@ -28,8 +28,9 @@ from agent.limits import Limits
 from service.bot.context import Bot, BotSettings
 from service.bot.mirrors import Mirrors
 from service.bot.running import RunSettings
-from service.bot.threads import Asked, Thread
+from service.bot.threads import Asked
 from service.bot.work import work
+from service.store import Thread
 from service.webhooks.model import WishKind
 from tests.runs.harness import BUGGY, ISSUE, served
 
