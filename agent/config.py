@@ -9,6 +9,9 @@
     [test]
     command = "pytest -q"         # fails before the fix or stays green
     timeout = 600                 # seconds
+    [bot]                         # of the default branch only
+    minimum = "write"             # permission that it takes to ask for work
+    allow = [1234567]             # ids of accounts that may ask without it
 
 Nothing in it can reach the host, the network during a run, the model or the limits. Left out: the user's own
 settings, which are flags and environment variables.
@@ -50,9 +53,20 @@ class TestSection(_Strict):
     timeout: float = Field(default=900.0, gt=0, le=7200, strict=False)
 
 
+class BotSection(_Strict):
+    """Who may ask the bot for work. Accounts are ids: logins change hands."""
+
+    enabled: bool = True
+    minimum: Literal["read", "triage", "write", "maintain", "admin"] = "write"
+    allow: list[int] = Field(default=[], max_length=1000)  # people who may ask whatever their permission is
+    bots: list[int] = Field(default=[], max_length=100)  # bots that may ask, if their permission suffices
+    follow_checks: int = Field(default=3, ge=0, le=10)  # times that failing checks of one pull request are followed up
+
+
 class RepositoryConfig(_Strict):
     sandbox: SandboxSection = SandboxSection()
     test: TestSection = TestSection()
+    bot: BotSection = BotSection()
 
 
 def parse_config(text: str) -> RepositoryConfig:

@@ -126,7 +126,7 @@ class Store:
         either = sa.or_(columns.number == number, columns.pull == number)
         wanted = sa.select(THREADS).where(columns.repository_id == repository_id, either)
         with reading(self.engine) as connection:
-            row = connection.execute(wanted.order_by((columns.pull == number).desc())).first()
+            row = connection.execute(wanted.order_by(columns.number == number)).first()
         if row is None:
             return None
         found = dict(row._mapping)
@@ -152,9 +152,8 @@ class Store:
 
     def _make_thread(self, connection: sa.Connection, repository_id: int, number: int, slug: str) -> None:
         if connection.execute(sa.select(THREADS.c.number).where(_thread(repository_id, number))).first() is None:
-            row = {"repository_id": repository_id, "number": number, "slug": slug, "helped": False, "changed": now(),
-                   "attempt": 0, "checks_followed": 0}  # fmt: skip
-            connection.execute(sa.insert(THREADS), row)
+            row = {"repository_id": repository_id, "number": number, "slug": slug, "helped": False, "changed": now()}
+            connection.execute(sa.insert(THREADS), {**row, "attempt": 0, "checks_followed": 0})
 
     # Audit
 

@@ -1,0 +1,121 @@
+"""Stored requests become jobs, as many at a time as a repository may have, one after the other in a conversation.
+
+Who may work on what at once is decided here and not by the queue, so that a lost worker's claims hold nobody up. What
+stops or closes ends the jobs before it. A request is enqueued under its own id, so doing it twice is doing it once.
+One process dispatches at a time: the web process does. Left out: doing the work (`service.bot.work`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from agent.jobs import Job, Jobs, JobsError
+from service.bot.threads import Asked
+from service.store import ACTIVE, Request, State, Store, StoreUnavailable
+from service.webhooks.model import ENDS_WORK, WishKind
+
+KIND = "request"
+_LOG = logging.getLogger(__name__)
+_QUICK = frozenset({WishKind.HELP, WishKind.EXPLAIN})  # they start no run
+_LOOK_EVERY = 20  # rounds between two looks for jobs that ended without saying so
+_UNDER_WAY = frozenset({State.QUEUED, State.RUNNING})
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """`stopped` is told of each request that was ended by another one: (ended, by)."""
+
+    store: Store
+    jobs: Jobs
+    stopped: Callable[[Request, Request], Awaitable[None]]
+    per_repository: int = 2
+    pause: float = 0.5  # seconds between two looks at the store
+    _round: int = field(default=0, init=False)
+
+    async def run(self) -> None:
+        """Until it is cancelled; a database that is away is waited for."""
+        while True:
+            try:
+                await self.once()
+            except (StoreUnavailable, JobsError) as problem:
+                _LOG.warning("requests wait: %s", problem)
+            await asyncio.sleep(self.pause)
+
+    async def once(self) -> int:
+        """One look at what waits; how many requests became jobs."""
+        waiting = await asyncio.to_thread(self.store.waiting, 500)
+        for request in waiting:
+            if request.wish.kind in ENDS_WORK or request.wish.kind is WishKind.REMOVED:
+                await self._end(request)
+            elif request.wish.kind is WishKind.INSTALLED:
+                await self._change(request, State.DONE)
+        ready = await self._ready([one for one in waiting if one.wish.kind not in ENDS_WORK])
+        if ready:
+            await self.jobs.enqueue([_job(request) for request in ready])
+            for request in ready:
+                await self._change(request, State.QUEUED, since=frozenset({State.WAITING}))
+        self._round += 1
+        if self._round % _LOOK_EVERY == 1:
+            await self._reconcile()
+        return len(ready)
+
+    async def _ready(self, waiting: list[Request]) -> list[Request]:
+        """Those that may start now, in their order."""
+        going = await asyncio.to_thread(self.store.in_state, _UNDER_WAY)
+        held = Counter(one.repository_id for one in going if one.wish.kind not in _QUICK)
+        busy = {await self._thread_of(one) for one in going if one.wish.kind not in _QUICK}
+        ready = []
+        for request in waiting:
+            if request.wish.kind in (WishKind.INSTALLED, WishKind.REMOVED):
+                continue
+            if request.wish.kind not in _QUICK:
+                thread = await self._thread_of(request)
+                if thread in busy or held[request.repository_id] >= self.per_repository:
+                    busy.add(thread)  # what came later in this conversation waits behind it
+                    continue
+                busy.add(thread)
+                held[request.repository_id] += 1
+            ready.append(request)
+        return ready
+
+    async def _thread_of(self, request: Request) -> tuple[int, int]:
+        """An issue and our pull request for it are one conversation."""
+        found = await asyncio.to_thread(self.store.thread, request.repository_id, request.wish.number)
+        return request.repository_id, found.number if found else request.wish.number
+
+    async def _end(self, request: Request) -> None:
+        ends = await asyncio.to_thread(self.store.to_end, request)
+        await self.jobs.cancel([one.id for one in ends if one.state in _UNDER_WAY])
+        for one in ends:
+            if await self._change(one, State.CANCELLED, why=f"{request.wish.kind} came after it"):
+                await self.stopped(one, request)
+        await self._change(request, State.DONE)
+
+    async def _reconcile(self) -> None:
+        """A job that the queue gave up, or whose worker died between its end and its last word here."""
+        going = {one.id: one for one in await asyncio.to_thread(self.store.in_state, _UNDER_WAY)}
+        if not going:
+            return
+        try:
+            async with asyncio.timeout(1.0):
+                async for ended in self.jobs.ended(list(going)):
+                    state = State.FAILED if ended.error else State.DONE
+                    await self._change(going[ended.id], state, why=ended.error or "")
+        except TimeoutError:
+            pass  # the rest goes on
+
+    async def _change(self, request: Request, state: State, *, why: str = "", since: frozenset[State] = ACTIVE) -> bool:
+        return await asyncio.to_thread(lambda: self.store.change(request.id, state, why=why, since=since))
+
+
+def _job(request: Request) -> Job:
+    wish = request.wish
+    asked = Asked(
+        request.slug, request.repository_id, wish.kind, wish.number, wish.text, wish.comment, wish.place, wish.review,
+        wish.sha, wish.pull, request.asked_by,
+    )  # fmt: skip
+    return Job(request.id, KIND, asked.to_json())
