@@ -5,10 +5,14 @@ Tokens are kept as hashes only, as GitHub keeps them. Left out: what any of it m
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 @dataclass
@@ -186,17 +190,20 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def load(folder: Path) -> World:
-    """The state of a folder; an empty one if there is none."""
+@functools.cache
+def _form() -> TypeAdapter[World]:
     from pydantic import TypeAdapter
 
+    return TypeAdapter(World)
+
+
+def load(folder: Path) -> World:
+    """The state of a folder; an empty one if there is none."""
     file = folder / "state.json"
-    return TypeAdapter(World).validate_json(file.read_bytes()) if file.is_file() else World()
+    return _form().validate_json(file.read_bytes()) if file.is_file() else World()
 
 
 def save(folder: Path, world: World) -> None:
-    from pydantic import TypeAdapter
-
     new = folder / "state.json.new"
-    new.write_bytes(TypeAdapter(World).dump_json(world, indent=1))
+    new.write_bytes(_form().dump_json(world, indent=1))
     new.replace(folder / "state.json")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,11 +31,18 @@ class Auth(Protocol):
     """Where a request's `Authorization` comes from."""
 
     async def token(self, slug: str | None, ask: Ask) -> Secret:
-        """The token for a repository, or (slug None) for what belongs to none. Raises ForgeProblem."""
+        """The token for a repository, or (slug None) for what belongs to none: empty if we have none for that.
+
+        Raises ForgeProblem.
+        """
         ...
 
     def refused(self, slug: str | None, token: Secret) -> bool:
-        """GitHub doesn't know this token. True: forget it, another one can be had."""
+        """GitHub doesn't know this token. True: it is forgotten, and another one can be had."""
+        ...
+
+    async def app_login(self, ask: Ask) -> str | None:
+        """The account that an App writes as; None if we aren't an App. Raises ForgeProblem."""
         ...
 
     def account(self, slug: str | None) -> str:
@@ -56,6 +64,9 @@ class TokenAuth:
 
     def refused(self, slug: str | None, token: Secret) -> bool:
         return False
+
+    async def app_login(self, ask: Ask) -> str | None:
+        return None
 
     def account(self, slug: str | None) -> str:
         return ""
@@ -81,7 +92,7 @@ class AppAuth:
 
     async def token(self, slug: str | None, ask: Ask) -> Secret:
         if slug is None:
-            return self.jwt(self.keys[self._working])
+            return Secret("")
         entry = self._installed.get(slug) or await self._find(slug, ask)
         async with entry.lock:
             if entry.until - self.clock() < LEAST_SECONDS:
@@ -97,6 +108,10 @@ class AppAuth:
         if entry.token.reveal() == token.reveal():
             del self._installed[slug]  # also where it was installed: an App that was installed anew has a new id there
         return True
+
+    async def app_login(self, ask: Ask) -> str | None:
+        answer = await self._as_app("GET", "/app", ask, None)
+        return f"{answer.get('slug')}[bot]" if isinstance(answer, dict) else None
 
     def account(self, slug: str | None) -> str:
         return slug.split("/")[0].lower() if slug else ""
@@ -151,19 +166,26 @@ def _read_token(answer: Any) -> tuple[Secret, float]:
 
 
 def _sign(key: Secret, message: bytes) -> bytes:
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.hashes import SHA256
+
+    signature: bytes = _loaded(key.reveal()).sign(message, PKCS1v15(), SHA256())
+    return signature
+
+
+@functools.lru_cache(maxsize=8)  # a key is checked when it is loaded, which takes a tenth of a second
+def _loaded(pem: str) -> Any:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        loaded = load_pem_private_key(key.reveal().encode(), password=None)
+        loaded = load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         loaded = None
     if not isinstance(loaded, RSAPrivateKey):
         raise ForgeProblem("a private key of the App is no RSA key in PEM without a password: download it again")
-    return loaded.sign(message, PKCS1v15(), SHA256())
+    return loaded
 
 
 def _base64(data: bytes) -> str:

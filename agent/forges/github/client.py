@@ -84,9 +84,9 @@ class Client:
     async def token(self, slug: str) -> Secret:
         return await self._auth.token(slug, self._ask_as)
 
-    async def public(self, path: str) -> Any:
-        """What anybody may read, asked without any token."""
-        return await self._ask_as("GET", path, "", None)
+    async def app_login(self) -> str | None:
+        """The account that an App writes as; None if we aren't an App."""
+        return await self._auth.app_login(self._ask_as)
 
     async def get(self, path: str, *, slug: str | None, accept: str = "application/vnd.github+json") -> Answer:
         return await self.request("GET", path, slug=slug, accept=accept)

@@ -34,7 +34,7 @@ from agent.forges.base import (
     marked,
 )
 from agent.forges.github import read
-from agent.forges.github.auth import AppAuth, Auth
+from agent.forges.github.auth import Auth
 from agent.forges.github.client import Client, Pace
 from agent.forges.github.read import read as read_one
 from agent.forges.github.read import read_all
@@ -53,16 +53,15 @@ Made = TypeVar("Made")
 
 
 def open_github(auth: Auth, base: str = API, pace: Pace | None = None) -> Forge:
-    """GitHub at an API address: `https://api.github.com`, or `https://HOST/api/v3` of an Enterprise server."""
-    return GitHub(Client(base, auth, pace), app=isinstance(auth, AppAuth))
+    """GitHub, or an Enterprise server, whose `base` is `https://HOST/api/v3`. Raises ForgeProblem for no address."""
+    return GitHub(Client(base, auth, pace))
 
 
 class GitHub:
     """See `agent.forges.base.Forge`."""
 
-    def __init__(self, client: Client, *, app: bool) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._app = app
         self._me: Person | None = None
         self._making: dict[str, asyncio.Lock] = {}
 
@@ -75,9 +74,8 @@ class GitHub:
         return self._me
 
     async def _who(self, slug: str | None) -> Person:
-        if self._app:
-            login = f"{(await self._client.get('/app', slug=None)).data.get('slug')}[bot]"
-            return await self._account(login, slug)
+        if login := await self._client.app_login():
+            return await self._account(login, slug)  # without a slug it is asked as anybody: an App has no token then
         try:
             return read_one(read.person, (await self._client.get("/user", slug=None)).data)
         except ForgeProblem as problem:
@@ -86,10 +84,7 @@ class GitHub:
         return await self._account("github-actions[bot]", slug)  # a workflow's token may not ask who it is
 
     async def _account(self, login: str, slug: str | None) -> Person:
-        path = f"/users/{quote(login, safe='')}"
-        if self._app and slug is None:  # an App's JWT isn't taken here; where everything is private, a slug is needed
-            return read_one(read.person, await self._client.public(path))
-        return read_one(read.person, (await self._client.get(path, slug=slug)).data)
+        return read_one(read.person, (await self._client.get(f"/users/{quote(login, safe='')}", slug=slug)).data)
 
     def address(self, person: Person) -> str:
         host = urlsplit(self._client.base).hostname or ""
