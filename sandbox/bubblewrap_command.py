@@ -18,6 +18,7 @@ from sandbox.cgroups import Group
 from sandbox.channel import GUEST_ARGV
 from sandbox.guest_python import BROUGHT_ARGV, BROUGHT_DIR
 from sandbox.policy import GID, HOME, STATE_DIR, UID, USER, Network, SandboxSpec
+from sandbox.rooted import find_file, read_file
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OOM_FILE = "/run/memory-events"
@@ -27,6 +28,8 @@ HOST_ETC = (
 )  # fmt: skip
 PRIVATE_UIDS = range(1_900_000_000, 1_900_065_536)  # beyond what systems and containers hand out
 SMALL_UIDS = range(50_000, 60_000)  # where we are root of a user namespace with few ids ourselves
+
+_MAX_ACCOUNTS = 1 << 20  # bytes
 
 # As root: enter the control group, show folders where the unprivileged user can reach them, give up root.
 # $1 user id, $2 and $4 folders or nothing, $3 and $5 where to show them, then group files up to `--`, then the command
@@ -134,7 +137,7 @@ def _root(spec: SandboxSpec, shown: Path | None, tree: Path | None, fds: list[in
             continue
         if name == "etc" and spec.network is Network.FULL:  # with room for files that the tree doesn't have
             yield from ("--dir", "/etc")
-            for part in sorted(entry.iterdir()):
+            for part in () if entry.is_symlink() else sorted(entry.iterdir()):
                 yield from _shown(part, source / "etc" / part.name, f"/etc/{part.name}")
         else:
             yield from _shown(entry, source / name, f"/{name}")
@@ -165,11 +168,11 @@ def _accounts(tree: Path | None) -> dict[str, str]:
         root, nobody = "root:x:0:0:root:/root:/bin/sh\n", "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
         groups = f"root:x:0:\nnogroup:x:65534:\n{group}"
         return {"passwd": root + nobody + user, "group": groups, "hosts": hosts, "nsswitch.conf": "hosts: files\n"}
-    files = {"hosts": hosts} if (tree / "etc/hosts").is_file() else {}
+    files = {"hosts": hosts} if find_file(tree, "/etc/hosts") else {}
     for name, line in (("passwd", user), ("group", group)):
-        path = tree / "etc" / name
-        text = path.read_text("utf-8", "replace") if path.is_file() else ""
-        if path.is_file() and f":{UID}:" not in text:
+        said = read_file(tree, f"/etc/{name}", _MAX_ACCOUNTS)
+        text = said.decode("utf-8", "replace") if said is not None else ""
+        if said is not None and f":{UID}:" not in text:
             files[name] = text + line
     return files
 

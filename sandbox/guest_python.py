@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from sandbox.base import ImageProblem
 from sandbox.channel import GUEST_ARGV
 from sandbox.guest_python_make import GIT, LIBRARIES, LOADER, PYTHON, digest, machine_of, make
+from sandbox.rooted import find_file
 
 if TYPE_CHECKING:
     from sandbox.images.progress import Report
@@ -108,7 +109,7 @@ def _add_commands(made: Path) -> None:
 
 def tree_python(tree: Path, path: str) -> bool:
     """Whether a root folder has a `python3` on this PATH. Links are followed as they lead inside."""
-    return any(_leads_to_file(tree, f"{folder}/python3") for folder in path.split(":"))
+    return any(find_file(tree, f"{folder}/python3") for folder in path.split(":"))
 
 
 def without_loader_settings(image: Mapping[str, str], ours: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -159,19 +160,3 @@ def _is_fresh(target: Path, tar: Path) -> bool:
 
 def _read(folder: Path) -> Bundle:
     return Bundle(folder, (folder / _DIGEST).read_text(), machine_of(folder / LOADER))
-
-
-def _leads_to_file(tree: Path, name: str) -> bool:
-    """Whether a path of a root folder leads to a file in it, through links that are read as from inside."""
-    for _ in range(40):
-        done = Path("/")
-        for index, part in enumerate(parts := [part for part in name.split("/") if part]):
-            done = done.parent if part == ".." else done / part
-            inside = tree / str(done).lstrip("/")
-            if inside.is_symlink():
-                leads = os.path.normpath(done.parent / inside.readlink())
-                name = "/".join([leads, *parts[index + 1 :]])
-                break
-        else:
-            return (tree / str(done).lstrip("/")).is_file()
-    return False

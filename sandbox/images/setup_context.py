@@ -14,11 +14,13 @@ from pathlib import Path
 from sandbox.base import ImageProblem
 from sandbox.images.detect.base import PREFIX, Setup, Step
 from sandbox.images.detect.tree import Tree
+from sandbox.rooted import read_file
 from sandbox.scratch import scratch
 
 OWN = ".patchwright-build"
 ENTER = f"{PREFIX}/enter"  # in an image: what puts its share into a new work folder
 ENVIRONMENT_FILE = f"{PREFIX}/environment.json"
+_MAX_ENVIRONMENT = 1 << 20  # bytes
 FINISH = Step("packing what was installed", f"python3 {OWN}/finish.py")
 
 
@@ -28,10 +30,10 @@ def environment(setup: Setup, workdir: str) -> dict[str, str]:
 
 
 def read_environment(root: Path) -> dict[str, str]:
-    """The variables of the environment in a root folder; none where it holds none."""
+    """The variables of the environment in a root folder; none where it holds none. A build could make it anything."""
     try:
-        said = json.loads((root / ENVIRONMENT_FILE.lstrip("/")).read_text("utf-8"))
-    except (OSError, ValueError):
+        said = json.loads(read_file(root, ENVIRONMENT_FILE, _MAX_ENVIRONMENT) or b"")
+    except (OSError, ValueError, RecursionError):
         return {}
     env = said.get("env") if isinstance(said, dict) else None
     return {str(name): str(value) for name, value in env.items()} if isinstance(env, dict) else {}

@@ -29,6 +29,7 @@ from sandbox.images.detect.tree import Tree
 from sandbox.images.dockerfile import advice
 from sandbox.images.progress import Progress, Report, failure, run_tool, silent, step
 from sandbox.images.setup_context import FINISH, environment, setup_context
+from sandbox.rooted import find_file
 
 _CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID")  # over the caller's own id only
 _OF_THE_HOST = ("/etc/resolv.conf", "/etc/hosts")
@@ -207,7 +208,7 @@ def _flatten(layer: _Layer, scratch: Path) -> Path:
     """A root folder that shares every unchanged file with the base."""
     for name in (CA_IN_IMAGE, *_OF_THE_HOST):  # what was mounted over an empty file
         path = layer.written / name.lstrip("/")
-        if path.is_file() and not path.is_symlink() and not path.stat().st_size:
+        if find_file(layer.written, name) == path and not path.stat().st_size:
             path.unlink()
     _open_for_all(layer.written)
     if not layer.overlay:
