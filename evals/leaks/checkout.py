@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from evals.instance import Instance
-from evals.leaks.gold import marks
+from evals.leaks.gold import endings, marks
 from evals.leaks.leak import USES, AuditFailed, Leak, LeakKind, printable
 from sandbox.base import CommandEnd, CommandResult, Sandbox
 from sandbox.guest_python import OURS
@@ -75,6 +75,7 @@ async def audit_checkout(
         "names": [instance.repo] if instance else [],
         "version": instance.version if instance else "",
         "salt": salt.hex(),
+        "endings": endings(instance) if instance else [],
         "lines": _digests(marks(instance), salt) if instance else {},
         "seconds": bounds.seconds,
         "files": bounds.files,

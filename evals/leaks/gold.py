@@ -57,6 +57,12 @@ def marks(instance: Instance) -> tuple[str, ...]:
     return distinctive("\n".join([solution, tests, *new]), instance.problem_statement)
 
 
+def endings(instance: Instance) -> list[str]:
+    """The endings of the files that the solution and its tests touch, in small letters with their dots."""
+    paths = re.findall(r"^(?:\+\+\+ b|--- a)/([^\t\n]+)", f"{instance.patch}\n{instance.test_patch}", re.MULTILINE)
+    return sorted({Path(path).suffix.lower() for path in paths} - {""})
+
+
 def hidden_tests(instance: Instance) -> frozenset[str]:
     """Names of the test functions that only the tests' patch brings."""
     added = set(re.findall(r"\bdef (test\w*)", _added(instance.test_patch)))

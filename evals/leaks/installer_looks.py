@@ -38,7 +38,7 @@ def installer_looks(command: Command, known: Known) -> Iterator[Look]:
             yield Look("asked a package index for the project", Shows.TRANSFER)
         return
     name = re.sub(r"[\d.]+$", "", tool)
-    rest = [word for at, word in enumerate(words[1:]) if not (word.startswith("-") and at == 0)]
+    rest = words[1:]
     verb = next((word for word in rest if not word.startswith("-")), "")
     if name == "pip":
         yield from _pip(verb, rest, known)

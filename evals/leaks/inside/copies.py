@@ -39,7 +39,7 @@ class Copies:
             rb"(?:^|[^\w.-])(" + names.encode() + rb")-(\d[\w.+!]*)(?:\.dist-info/|/PKG-INFO|/)", re.I
         )
         self._npm = re.compile(rb"registry[^\s\"]*/(" + names.encode() + rb")/-/[\w.-]*?-(\d[\w.+-]*)\.tgz", re.I)
-        self._named = bool(names)
+        self._starts = {name.split("-")[0].encode() for name in project.names if len(name) > 1}
 
     def folder(self, path: str) -> None:
         """A folder that isn't the base commit's own: whether it is a copy of a package or of the whole."""
@@ -126,8 +126,11 @@ class Copies:
         found = _NAMED.match(name[: -len(ending)]) if ending else None
         if found and normal(found.group(1)) in self._project.names:
             self._package(path, found.group(2))
-        elif self._named and (head.startswith((b"PK\x03\x04", b"\x1f\x8b")) or _in_cache(path)):
+        elif self._starts and (head.startswith((b"PK\x03\x04", b"\x1f\x8b")) or _in_cache(path)):
             content = _opened(path, head) if head.startswith(b"\x1f\x8b") else _ends(path)
+            small = content.lower()  # finding a name first, because expressions search a hundred times slower
+            if not any(start in small for start in self._starts):
+                return
             match = self._inside.search(content) or self._npm.search(content)
             if match:
                 self._package(path, match.group(2).decode("ascii", "replace"))

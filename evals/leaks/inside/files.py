@@ -7,7 +7,7 @@ Left out: what lies in git's own object folders (`history`), and folders of the 
 import os
 import re
 import stat
-from typing import Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from evals.leaks.inside.copies import Copies
 from evals.leaks.inside.lines import Lines
@@ -23,21 +23,24 @@ SYSTEM = frozenset(
 """Folders that packages of the distribution fill with one kind of thing."""
 _COMPILED = (
     ".pyc .pyo .so .a .o .la .lo .ko .dll .dylib .exe .class .wasm .mo .gmo .png .gif .jpg .jpeg .ico .bmp .webp "
-    ".ttf .otf .woff .woff2 .eot .pcf .mp3 .mp4 .ogg .wav .pdf .ps .npy .npz .elc .beam .hi .rlib .rmeta .pak"
+    ".ttf .otf .woff .woff2 .eot .pcf .mp3 .mp4 .ogg .wav .pdf .ps .npy .npz .elc .beam .hi .rlib .rmeta .pak "
+    ".bc .debug .jmod"
 )
 COMPILED = frozenset(_COMPILED.split())
 """Endings of what is neither text nor a package: never opened outside of the work folder."""
 _TEXT = (
     ".py .pyi .pyx .pxd .js .mjs .cjs .ts .tsx .jsx .map .css .scss .html .htm .svg .rst .md .h .hh .hpp .hxx .c .cc "
     ".cpp .cxx .f .f90 .go .rs .rb .java .kt .scala .cs .swift .php .pl .pm .pod .t .tcl .lua .r .jl .el .sh .m4 "
-    ".cmake .pc .xml .xsd .dtd .po .pot .tex .bib .ini .cfg .toml .conf .service .gir .vala"
+    ".cmake .pc .xml .xsd .dtd .po .pot .tex .bib .ini .cfg .toml .conf .service .gir .vala "
+    ".vim .inl .cuh .tcc .ph .td .lang"
 )
 TEXT = frozenset(_TEXT.split())
-"""Endings of texts that are no patch, bundle, package or table: opened outside of the work folder for gold alone."""
+"""Endings of texts that are no patch, bundle, package or table: opened outside of the work folder for gold alone, where
+the solution's own files have the same ending."""
 _REST = (".orig", ".rej")
 _PATCHES = (".patch", ".diff")
 _TABLES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".yaml", ".yml", ".pkl", ".txt", ".ndjson")
-_GOLD_FIELDS = re.compile(rb"FAIL_TO_PASS|fail_to_pass"), re.compile(rb"test_patch|golden_patch|gold_patch")
+_GOLD_FIELDS = (b"FAIL_TO_PASS", b"fail_to_pass"), (b"test_patch", b"golden_patch", b"gold_patch")
 _TOUCHED = re.compile(rb"^(?:\+\+\+|---|rename (?:from|to)|diff --git) (?:[ab]/)?([^\t\n ]+)", re.MULTILINE)
 _HEAD = 4096  # bytes: enough to tell a bundle, a pack, an archive, a patch, and text from what is none
 _MOST_OF_A_FILE = 8 << 20
@@ -48,15 +51,16 @@ class Files:
     """One walk. `own` are the paths of the base commit whose files are as they were there."""
 
     def __init__(
-        self, project: Project, copies: Copies, lines: Lines, report: Report, own: Set[str], limits: Dict[str, int]
+        self, project: Project, copies: Copies, lines: Lines, report: Report, own: Set[str], settings: Dict[str, Any]
     ) -> None:
         self._project = project
         self._copies = copies
         self._lines = lines
         self._report = report
         self._own = own
-        self._files = limits["files"]
-        self._content = limits["content"]
+        self._files: int = settings["files"]
+        self._content: int = settings["content"]
+        self._endings = set(settings["endings"]) if lines else set()
         self._seen: Set[Tuple[int, int]] = set()
         self._parents = {tuple(path.split("/")[-2:]) for path in project.files}
         self._modules = {os.path.basename(module) for module in project.modules}
@@ -96,8 +100,10 @@ class Files:
                     entries = sorted(listing, key=lambda entry: entry.name)
             except OSError:  # the agent can't read it either
                 continue
-            folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-            others = [entry for entry in entries if not entry.is_dir(follow_symlinks=False)]
+            folders: List["os.DirEntry[str]"] = []
+            others: List["os.DirEntry[str]"] = []
+            for entry in entries:
+                (folders if entry.is_dir(follow_symlinks=False) else others).append(entry)
             inside_git = {"HEAD", "objects", "refs"} <= {entry.name for entry in entries}
             if inside_git:
                 self.checkouts.append(where)
@@ -120,7 +126,7 @@ class Files:
             name = entry.name
             if inside is None:
                 ending = os.path.splitext(name)[1].lower()
-                known = ending in COMPILED or ".so." in name or (ending in TEXT and not self._lines)
+                known = ending in COMPILED or ".so." in name or (ending in TEXT and ending not in self._endings)
                 if known and name not in self._modules:
                     continue
             elif (f"{inside}/{name}" if inside else name) in self._own:
@@ -178,7 +184,7 @@ class Files:
         content = _read(path, 1 << 20)
         if size > len(content):
             content += _last(path, 1 << 18)
-        if all(pattern.search(content) for pattern in _GOLD_FIELDS):
+        if all(any(name in content for name in names) for names in _GOLD_FIELDS):
             self._report.add("gold fields", path, "a data set's row with its tests and patches")
 
     def _gold(self, path: str, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from evals.leaks import checkout as auditing
 from sandbox.base import Sandbox
 from sandbox.local import open_local
 from sandbox.policy import SandboxSpec
-from tests.agent.repos import git, write
+from tests.agent.repos import git, make_repo, write
 from tests.evals.leaks.planted import PLANTS, Story, checkout, harmless, story
 
 
@@ -74,6 +75,21 @@ async def test_what_the_base_commit_holds_is_no_gold(sandbox: Sandbox, told: Sto
     write(work, {"setup.py": "nothing\n"})
     found = await audit_checkout(sandbox, str(work), told.base, instance=only, roots=(str(away),), network=False)
     assert [leak.kind for leak in found] == [LeakKind.WORK_TREE, LeakKind.GOLD]
+
+
+async def test_what_the_base_commit_holds_is_no_leak(sandbox: Sandbox, told: Story, tmp_path: Path) -> None:
+    patch = told.instance.patch
+    files: dict[str, str | bytes] = {"calc/ops.py": "a\n", "debian/fix.patch": patch, "calc/ops.py.orig": "b\n"}
+    files |= {"tests/row.json": '{"FAIL_TO_PASS": [], "test_patch": ""}', "calc-tools-9.0.tar.gz": b"\x1f\x8b"}
+    files |= {"setup.py": "setup(name='calc-tools', version='1.2')\n"}
+    work = make_repo(tmp_path / "work", files)
+    shutil.rmtree(work / ".git/logs")
+    base = git(work, "rev-parse", "HEAD")
+    assert await audit_checkout(sandbox, str(work), base, network=False) == ()
+    write(work, {name: b"\n" + (content if isinstance(content, bytes) else content.encode())
+                 for name, content in files.items()})  # fmt: skip
+    found = {leak.kind for leak in await audit_checkout(sandbox, str(work), base, network=False)}
+    assert found == {LeakKind.WORK_TREE, LeakKind.PATCH, LeakKind.CACHE, LeakKind.GOLD_FIELDS}
 
 
 async def test_a_variable_with_gold_is_found(told: Story, work: Path, away: Path) -> None:
