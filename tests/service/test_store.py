@@ -174,6 +174,13 @@ def test_threads_keep_what_is_known(store: Store) -> None:
         store.keep_thread(7001, 17, "lighthouse-labs/ledger", color="red")
 
 
+def test_a_thread_is_found_by_its_pull_request_first(store: Store) -> None:
+    store.keep_thread(7001, 17, "lighthouse-labs/ledger", pull=21)
+    assert store.first_help(7001, 21, "lighthouse-labs/ledger")  # a row of the pull request's own
+    found = [store.thread(7001, number) for number in (17, 21)]
+    assert [thread.number if thread else None for thread in found] == [17, 17]
+
+
 def test_help_is_given_once_a_thread(store: Store) -> None:
     given = [store.first_help(7001, number, "a/b") for number in (17, 17, 18)]
     assert given == [True, False, True]
