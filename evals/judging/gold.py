@@ -20,6 +20,8 @@ from evals.judging.base import OUTPUT_FILE, TEST_SECONDS, JudgeSpec, JudgingFail
 from evals.judging.flaky import InstanceTests, KnownTests, some
 from evals.judging.judge import judge
 from evals.judging.reversing import reversed_patch
+from evals.terminal.judging import judge_task
+from evals.terminal.tasks import is_terminal, task_of
 
 if TYPE_CHECKING:
     from evals.environments.base import InstanceEnvironment
@@ -86,7 +88,7 @@ def gold_patch(instance: Instance) -> str:
 async def check_gold(instance: Instance, environment: InstanceEnvironment, options: GoldOptions) -> GoldCheck:
     """Judge the base commit and the gold patch, `times` each. Infrastructure's failures are in the answer."""
     facts = dict(environment.facts)
-    if not instance.patch and not instance.rest.get("grade_empty_patch"):
+    if not _has_gold(instance):
         return GoldCheck(instance.instance_id, Soundness.UNKNOWN, "the row has no gold patch", environment=facts)
     runs: dict[str, list[Judged]] = {UNPATCHED: [], GOLD: []}
     try:
@@ -111,13 +113,22 @@ async def check_gold(instance: Instance, environment: InstanceEnvironment, optio
     )
 
 
+def _has_gold(instance: Instance) -> bool:
+    if is_terminal(instance):
+        return task_of(instance).solution.is_file()
+    return bool(instance.patch or instance.rest.get("grade_empty_patch"))
+
+
 async def _judged(
     instance: Instance, environment: InstanceEnvironment, options: GoldOptions, name: str, number: int
 ) -> Judged:
     run = f"{name}-{number}"
     spec = JudgeSpec(instance, environment, name, run, options.seconds, options.semantics, options.parser)
+    folder = _folder(options, instance, name, number)
+    if is_terminal(instance):
+        return await judge_task(spec, "", folder, solution=name == GOLD)
     patch = gold_patch(instance) if name == GOLD else ""
-    return await judge(spec, patch, _folder(options, instance, name, number), unpatched=not patch)
+    return await judge(spec, patch, folder, unpatched=not patch)
 
 
 def _folder(options: GoldOptions, instance: Instance, name: str, number: int) -> Path:
@@ -140,7 +151,7 @@ def _soundness(instance: Instance, runs: Mapping[str, Sequence[Judged]], options
         log = _folder(options, instance, GOLD, 1) / OUTPUT_FILE
         return Soundness.BROKEN, f"the gold patch's log shows no valid run: {_last_line(log)}"
     # The right end of some of our own tasks is no patch: there both are the same.
-    if any(_resolved(runs[UNPATCHED])) and instance.patch:
+    if any(_resolved(runs[UNPATCHED])) and (instance.patch or is_terminal(instance)):
         return Soundness.SOLVED, "the tests pass without a patch"
     if flaky or not all(gold):
         return Soundness.FLAKY, f"{len(flaky)} tests differ between runs: {some(flaky)}"

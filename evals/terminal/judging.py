@@ -28,7 +28,7 @@ from evals.runs.manifest import Settings
 from evals.runs.record import Judged
 from evals.terminal.environment import checked_task
 from evals.terminal.tasks import TerminalTask, is_terminal, task_of
-from evals.terminal.testing import run_tests
+from evals.terminal.testing import run_solution, run_tests
 from evals.terminal.verdict import Said, Verdict, verdict
 from sandbox.base import Sandbox, SandboxError
 
@@ -78,10 +78,13 @@ def judged_at_the_end(instance: Instance, folder: Path) -> Iterator[None]:
         yield
 
 
-async def judge_task(spec: JudgeSpec, patch: str, folder: Path, *, seen: Path | None = None) -> Judged:
+async def judge_task(
+    spec: JudgeSpec, patch: str, folder: Path, *, seen: Path | None = None, solution: bool = False
+) -> Judged:
     """The official files in `folder` and the verdict. `seen`: where `judged_at_the_end` kept what the tests said.
 
-    Without it, or where nothing was kept, the tests run in a fresh sandbox with the patch. JudgingFailed.
+    Without it, or where nothing was kept, the tests run in a fresh sandbox with the patch, or behind the task's own
+    solution. JudgingFailed.
     """
     started = time.monotonic()
     task = task_of(spec.instance)
@@ -93,7 +96,7 @@ async def judge_task(spec: JudgeSpec, patch: str, folder: Path, *, seen: Path | 
             kept = _kept(seen)
             fresh = kept is None
             if kept is None:
-                kept = await _in_fresh(spec, task, patch, files)
+                kept = await _in_fresh(spec, task, patch, files, solution)
             found = verdict(task.layout, kept.said) if kept else Verdict()
             if kept:
                 files.write(OUTPUT_FILE, as_bytes(kept.said.output))
@@ -132,7 +135,9 @@ def _kept(seen: Path | None) -> _Seen | None:
         return None
 
 
-async def _in_fresh(spec: JudgeSpec, task: TerminalTask, patch: str, files: OfficialFiles) -> _Seen | None:
+async def _in_fresh(
+    spec: JudgeSpec, task: TerminalTask, patch: str, files: OfficialFiles, solution: bool
+) -> _Seen | None:
     """What the tests say of the patch in a sandbox that nobody used; None for a patch that doesn't apply."""
     async with fresh_place(spec.environment, {"run": spec.run}) as place:
         try:
@@ -143,6 +148,8 @@ async def _in_fresh(spec: JudgeSpec, task: TerminalTask, patch: str, files: Offi
                 if not applied.done:
                     files.write(OUTPUT_FILE, f"{PATCH_FAILED}:\n{applied.said}".encode())
                     return None
+            if solution:
+                files.log(f"The task's solution:\n{await run_solution(place.sandbox, task)}")
             return _Seen(await run_tests(place.sandbox, task), whole=True)
         except SandboxError as problem:
             raise JudgingFailed(

@@ -30,6 +30,8 @@ MAX_TRACKED: Final = 32 << 20
 """Bytes of a file that patches follow; larger ones are there, and in no patch."""
 LINKS: Final = {
     "/tests": f"{PLACE}/tests",
+    "/solution": f"{PLACE}/solution",  # only `agent eval gold` puts anything there
+    "/oracle": f"{PLACE}/solution",
     "/logs/verifier": f"{PLACE}/verifier",
     "/logs/agent": f"{PLACE}/agent",
     "/logs/artifacts": f"{PLACE}/artifacts",

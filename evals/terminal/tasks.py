@@ -66,6 +66,11 @@ class TerminalTask:
         """What runs the tests."""
         return self.folder / "run-tests.sh" if self.layout is Layout.OLDER else self.tests / "test.sh"
 
+    @property
+    def solution(self) -> Path:
+        """What solves it, where the task has that. Nothing that an agent works with ever asks for it."""
+        return self.folder / "solution.sh" if self.layout is Layout.OLDER else self.folder / "solution" / "solve.sh"
+
 
 def is_terminal(instance: Instance) -> bool:
     """Whether an instance is such a task."""

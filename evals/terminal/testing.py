@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from evals.terminal.start import PLACE
@@ -22,7 +24,7 @@ _NOT_OFFICIAL: Final = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "TERM", "
 _PREPARE: Final = """
 place=$1
 chmod -R u+rwx "$place" 2>/dev/null
-rm -rf "$place" && mkdir -p "$place/tests" "$place/verifier" "$place/agent" "$place/artifacts" || exit
+rm -rf "$place" && mkdir -p "$place/tests" "$place/solution" "$place/verifier" "$place/agent" "$place/artifacts" || exit
 for link in tests logs/verifier; do
     [ -d "/$link/." ] || { echo "/$link doesn't lead to $place"; exit 1; }
 done
@@ -31,10 +33,7 @@ done
 
 async def run_tests(sandbox: Sandbox, task: TerminalTask) -> Said:
     """Bring the tests in and run them, with their own time limit. SandboxError, OSError."""
-    prepared = await sandbox.run(["/bin/sh", "-c", _PREPARE, "sh", PLACE])
-    if prepared.exit_code:
-        said = prepared.output.decode("utf-8", "replace").strip()
-        raise SandboxError(f"the places for the tests can't be made: {said[-400:]}. Run it again.")
+    await _prepare(sandbox)
     await sandbox.unpack(tests_tar(task), f"{PLACE}/tests")
     command = "bash /tests/run-tests.sh" if task.layout is Layout.OLDER else "/tests/test.sh"
     unset = " ".join(name for name in _NOT_OFFICIAL if name not in task.env)
@@ -56,6 +55,28 @@ async def run_tests(sandbox: Sandbox, task: TerminalTask) -> Said:
     )
 
 
+async def run_solution(sandbox: Sandbox, task: TerminalTask) -> str:
+    """Run the task's own solution, in a sandbox that no agent works in; what it said. SandboxError, OSError."""
+    await _prepare(sandbox)
+    where = task.solution.parent if task.layout is Layout.NEWER else task.solution
+    await sandbox.unpack(_packed([*where.iterdir()] if where.is_dir() else [where]), f"{PLACE}/solution")
+    result = await sandbox.run(
+        f"exec bash /solution/{task.solution.name} 2>&1 </dev/null",
+        cwd=sandbox.workdir,
+        env=dict(task.env),
+        timeout=task.agent_seconds,
+        max_output=MAX_OUTPUT,
+    )
+    return result.output.decode("utf-8", "replace") + f"\n[{result.end}, {result.exit_code}]\n"
+
+
+async def _prepare(sandbox: Sandbox) -> None:
+    prepared = await sandbox.run(["/bin/sh", "-c", _PREPARE, "sh", PLACE])
+    if prepared.exit_code:
+        said = prepared.output.decode("utf-8", "replace").strip()
+        raise SandboxError(f"the places for the tests can't be made: {said[-400:]}. Run it again.")
+
+
 async def _left(sandbox: Sandbox, name: str) -> str | None:
     """A file that the tests left; None where there is none."""
     try:
@@ -67,13 +88,15 @@ async def _left(sandbox: Sandbox, name: str) -> str | None:
 
 def tests_tar(task: TerminalTask) -> bytes:
     """What goes to /tests: the folder of tests, and in the older layout the script beside it."""
+    found = sorted(task.tests.iterdir()) if task.tests.is_dir() else []
+    return _packed([*found, task.script] if task.layout is Layout.OLDER else found)
+
+
+def _packed(paths: Iterable[Path]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        if task.tests.is_dir():
-            for path in sorted(task.tests.iterdir()):
-                tar.add(path, arcname=path.name, filter=_plain)
-        if task.layout is Layout.OLDER:
-            tar.add(task.script, arcname=task.script.name, filter=_plain)
+        for path in paths:
+            tar.add(path, arcname=path.name, filter=_plain)
     return packed.getvalue()
 
 

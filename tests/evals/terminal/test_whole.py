@@ -220,3 +220,23 @@ def test_an_attempt_that_is_killed_goes_on_and_says_what_it_lost(tmp_path: Path)
     assert "test_greetings" in tests["success"]
     assert "test_home" in tests["failure"]
     assert "was cut off and went on" in found.judged.doubt
+
+
+def test_gold_shows_which_tasks_are_sound_here(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="needs the extra `evals`")
+    need("bubblewrap")
+    tasks = tmp_path / "tasks"
+    older(tasks / "a")
+    newer(tasks / "b")
+    (newer(tasks / "c") / "solution/solve.sh").unlink()
+    newer(tasks / "d", {"tests/test_outputs.py": "def test_nothing():\n    pass\n"})
+    newer(tasks / "e", {"solution/solve.sh": "#!/bin/bash\ntouch /etc/passwd2\n"})
+    evaluation = Evaluation(tmp_path, "bubblewrap")
+    done = evaluation.agent("gold", str(tasks), "--sandbox", "bubblewrap", "--out", str(evaluation.out), "--json")
+    assert done.code == 3, done.out + done.err
+    found = {one["instance_id"]: (one["soundness"], one["reason"]) for one in done.events}
+    assert {name: state for name, (state, _) in found.items()} == {
+        "a": "sound", "b": "sound", "c": "unknown", "d": "solved before", "e": "broken",
+    }  # fmt: skip
+    assert "no gold" in found["c"][1]
+    assert "test_greetings" in found["e"][1]
