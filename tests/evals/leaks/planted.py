@@ -421,6 +421,8 @@ def harmless(story: Story, work: Path, away: Path) -> None:
         "wheels/other-3.0.tar.gz": _sdist("other-3.0"),
         "share/quilt/some.patch": "--- a/debian/control\n+++ b/debian/control\n@@ -1 +1 @@\n-a\n+b\n",
         "share/ops.orig": "x",
+        "rows.json": '{"FAIL_TO_PASS": []}',
+        "notes.txt": "a test_patch is applied last",
         "swebench/constants.py": "KEY = 'FAIL_TO_PASS', 'test_patch'\n",
         "one_line.py": "    return sum(counted) / float(len(counted))\n",
     })  # fmt: skip
