@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from evals.mini.dataset import mini_dataset
 from evals.mini.script import script
@@ -22,6 +25,9 @@ from evals.runs.rows import row_of
 from tests.runs.harness import Place
 
 SECONDS = 240
+LONGEST = 600  # for many attempts, on a machine that is busy with others
+_DURATION: Final = re.compile(r"(?<![\d.:])(\d+)\.\d+ ?s\b")
+"""As commands' ends and pytest say it: `[exit status 0, 0.35 s]`, `3 passed in 0.02s`."""
 LIGHT = ("mini__tally-7",)
 """A task that needs nothing but Python."""
 
@@ -68,6 +74,10 @@ class Evaluation:
             start_new_session=True,
         )
 
+    def listen(self, *arguments: str, **more: str) -> Listening:
+        """`start`, with its events read."""
+        return Listening(self.start(*arguments, "--json", **more))
+
     def agent(self, *arguments: str, **more: str) -> Finished:
         process = self.start(*arguments, **more)
         try:
@@ -88,19 +98,116 @@ class Evaluation:
         return data
 
     def report(self) -> dict[str, Any]:
-        """The report's file without what differs between two runs of the same."""
+        """The report's file without what differs between two runs of the same: `without_times`, and tokens counted as
+        if no command had taken ten seconds (`digits_of_durations`)."""
+        records, manifest = read_records(self.out), self.manifest()
         written = json.loads((self.out / "report.json").read_bytes())
-        assert written == json.loads(json.dumps(report_of(read_records(self.out), self.manifest())))
-        same = without_times(written)
-        # What a command took stands in its observation, and `9.98 s` is another number of tokens than `10.02 s`.
-        for part in (same["usage"], *same["attempts"]):
-            for name in ("prompt_tokens", "cached_tokens", "cached_share"):
-                part.pop(name, None)
+        assert written == json.loads(json.dumps(report_of(records, manifest)))
+        counted = [self._without_digits(record) for record in records]
+        same: dict[str, Any] = json.loads(json.dumps(without_times(report_of(counted, manifest))))
         return same
+
+    def _without_digits(self, record: AttemptRecord) -> AttemptRecord:
+        """The record with tokens of prompts counted without the digits of long durations, each of which is a token."""
+        predicted = record.predicted
+        if predicted is None or not predicted.trajectory:
+            return record
+        prompts = cached = digits = digits_before = 0
+        for event in self.events(record.instance_id, record.attempt):
+            if event["type"] == "turn":
+                prompts += digits
+                cached += digits_before if event["data"]["usage"]["cached"] else 0
+                digits_before = digits  # the cache knows the prompt up to the turn before
+            elif event["type"] == "observation":
+                digits += digits_of_durations(event["data"]["text"])
+        usage = predicted.usage
+        usage = replace(usage, prompt_tokens=usage.prompt_tokens - prompts, cached_tokens=usage.cached_tokens - cached)
+        return replace(record, predicted=replace(predicted, usage=usage))
+
+    def conversation(self, instance_id: str, attempt: int = 1) -> list[Any]:
+        """What the model said and was told, without durations."""
+        said: list[Any] = []
+        for event in self.events(instance_id, attempt):
+            data = event["data"]
+            if event["type"] == "turn":
+                said.append([data["reasoning"], data["content"], data["calls"]])
+            elif event["type"] == "observation":
+                said.append(_DURATION.sub("T s", data["text"]))
+        return said
 
     def events(self, instance_id: str, attempt: int = 1) -> list[dict[str, Any]]:
         path = self.out / "trajectories" / instance_id / str(attempt) / "events.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def digits_of_durations(text: str) -> int:
+    """Digits that durations in a text have before the point, beyond one each."""
+    return sum(len(found[1]) - 1 for found in _DURATION.finditer(text))
+
+
+class Listening:
+    """`agent eval ... --json` whose events are read as they come, so that no pipe is ever full."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.events: list[dict[str, Any]] = []
+        self._said = threading.Condition()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.endswith("\n"):  # the last one may be cut off
+                with self._said:
+                    self.events.append(json.loads(line))
+                    self._said.notify_all()
+
+    def heard(self, event: str, **wanted: Any) -> list[dict[str, Any]]:
+        """Events of that name with these fields."""
+        found = [one for one in self.events if one["event"] == event]
+        return [one for one in found if all(one.get(name) == value for name, value in wanted.items())]
+
+    def wait_for(self, event: str, count: int = 1, **wanted: Any) -> dict[str, Any]:
+        """The last event of `count` such."""
+        with self._said:
+            assert self._said.wait_for(lambda: len(self.heard(event, **wanted)) >= count, SECONDS), self.events
+            return self.heard(event, **wanted)[count - 1]
+
+    def kill(self) -> None:
+        """kill -9 of the process that runs now (not of its children)."""
+        assert self.process.poll() is None, f"ended before it could be killed: {self.events[-3:]}"
+        self.process.kill()
+        self._over()
+
+    def stop(self) -> None:
+        """As a person stops it; nothing happens when it has ended."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self._over()
+
+    def end(self, seconds: float = LONGEST) -> int:
+        """The exit code, once it has ended by itself."""
+        try:
+            self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self._over()
+        return self.process.returncode
+
+    def _over(self) -> None:
+        self.process.wait(60)
+        self._thread.join(10)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def judged(heard: Iterable[Listening]) -> Counter[tuple[str, int]]:
+    """How often the judging of each attempt was begun in these processes."""
+    begun = [event for one in heard for event in one.heard("judge") if "try" not in event]
+    return Counter((event["instance_id"], event["attempt"]) for event in begun)
 
 
 def chosen(*ids: str) -> list[str]:
