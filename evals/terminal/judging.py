@@ -69,7 +69,7 @@ def judged_at_the_end(instance: Instance, folder: Path) -> Iterator[None]:
             return
         try:
             said = await run_tests(sandbox, checked_task(instance))
-        except SandboxError:  # the fresh sandbox of the step of judging has to do, and says so
+        except (SandboxError, OSError):  # the fresh sandbox of the step of judging has to do, and says so
             return
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps({"said": asdict(said), "whole": not resumed}) + "\n")
@@ -112,7 +112,7 @@ async def judge_task(
             files.close()
     except OSError as problem:
         raise JudgingFailed(f"{folder} can't be written: {problem}; make room", again=True) from problem
-    return Judged(report, f"of {task.layout}", round(time.monotonic() - started, 2), doubt)
+    return Judged(report, task.layout.value, round(time.monotonic() - started, 2), doubt)
 
 
 def _doubt(found: Verdict, *, fresh: bool, whole: bool, patch: str) -> str:

@@ -20,13 +20,16 @@ _WORDS: Final = {
 }  # fmt: skip
 _CTRF: Final = {"passed": True, "skipped": True, "failed": False, "pending": False, "other": False}
 _NO_TOOLS: Final = re.compile(
-    r"(?:uvx?|pytest|curl|wget|apt-get|apt|pip3?|python3?|git|npm|node): (?:command )?not found"
+    r"\b(?:uvx?|pytest|curl|wget|apt-get|apt|pip3?|python3?|git|npm|node): (?:command )?not found"
     r"|No module named '?pytest|Could not resolve host|Temporary failure (?:in name resolution|resolving)"
-    r"|are you root\?|Could not open lock file|Unable to locate package|Failed to fetch|Network is unreachable"
-    r"|Read-only file system|No address associated with hostname|dns error|Could not connect to|ConnectError"
-    r"|Could not find a version that satisfies",
+    r"|^E: (?:Could not open lock file|Unable to locate package|Unable to fetch|Failed to fetch|List directory)"
+    r"|Could not find a version that satisfies|dns error",
+    re.MULTILINE,
 )
-"""What a script says that can't install what it tests with: there is no network and no root here."""
+"""What a script says that can't install what it tests with: there is no network and no root here.
+
+A server that isn't there (connection refused) is none of it: starting it may have been the task.
+"""
 FULL: Final = 1.0
 _SLACK: Final = 1e-9
 

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from agent.limits import Limits
 from cli.main import cli
 from evals.datasets import Filter, load_dataset
 from evals.environments import EnvironmentUnavailable
 from evals.instance import Schema, read_instance
 from evals.rows import DatasetUnusable
+from evals.runs.manifest import Settings
 from evals.runs.predict import Task
 from evals.runs.rows import row_line, row_of, rows_sha256
 from evals.terminal.environment import build_context, checked_task
+from evals.terminal.judging import settings_for
 from evals.terminal.tasks import Layout, is_terminal, task_of, without_canary
 from tests.evals.terminal.folders import GOLD, ISSUE, newer, older
 
@@ -168,6 +171,14 @@ def test_the_command_lists_them(tmp_path: Path) -> None:
     assert [json.loads(line)["schema"] for line in said.stdout.splitlines()] == ["terminal-bench"]
     assert "bad: task.toml is no TOML" in said.stderr
     assert GOLD not in said.stdout
+
+
+def test_the_agents_time_is_the_less_of_the_runs_and_the_tasks(tmp_path: Path) -> None:
+    (one,) = load_dataset(str(newer(tmp_path / "greet", agent={"timeout_sec": 30.0}))).instances
+    assert settings_for(one, Settings()).limits.seconds == 30.0
+    assert settings_for(one, Settings(limits=Limits(seconds=5.0))).limits.seconds == 5.0
+    other = read_instance({"instance_id": "a__b-1", "repo": "a/b", "FAIL_TO_PASS": [], "PASS_TO_PASS": []})
+    assert settings_for(other, Settings()) == Settings()
 
 
 def test_canaries() -> None:

@@ -57,6 +57,20 @@ def test_tests_that_could_not_run_are_nobodys_failure(layout: Layout) -> None:
     assert not verdict(layout, said(OFFLINE + RAN, reward_text="0")).environment
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        "curl: (7) Failed to connect to localhost port 8123 after 0 ms: Could not connect to server\n",
+        "urllib.error.URLError: <urlopen error [Errno 111] Connection refused>\n",
+        "solver: cannot write /etc/x: Read-only file system\n",
+        "E: my own words\n",
+    ],
+)
+def test_what_the_task_may_have_been_about_is_the_models(output: str) -> None:
+    found = verdict(Layout.NEWER, said(output, exit_code=1, reward_text="0"))
+    assert (found.resolved, found.environment) == (False, "")
+
+
 def test_the_newer_layout() -> None:
     assert verdict(Layout.NEWER, said(reward_text="1\n")).resolved
     assert verdict(Layout.NEWER, said(reward_json='{"reward": 1.0, "style": 0.2}')).resolved
