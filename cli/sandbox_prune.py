@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.sandbox import as_json_option, errors
+from cli.sandbox import EXIT_FAILED, as_json_option, errors
 
 if TYPE_CHECKING:
     from sandbox.images.budget import Outcome
@@ -31,13 +32,18 @@ def prune(images: bool, budget: str | None, dry_run: bool, as_json: bool) -> Non
         from sandbox.leftovers import sweep
 
         bound = NOTHING if images else budget_for(budget)
-        gone = sweep(dry_run=dry_run)
+        problems: list[str] = []
+        gone = sweep(dry_run=dry_run, told=problems.append)
         kept = enforce(bound, dry_run=dry_run, recent=0.0 if images or budget else RECENT)
         interpreters = _interpreters() if images and not dry_run else 0
     if as_json:
-        click.echo(json.dumps(_document(gone, kept, interpreters, dry_run), indent=1))
-        return
-    _print(gone, kept, interpreters, dry_run)
+        click.echo(json.dumps({**_document(gone, kept, interpreters, dry_run), "problems": problems}, indent=1))
+    else:
+        _print(gone, kept, interpreters, dry_run)
+    for problem in problems:
+        click.echo(f"Error: {problem}", err=True)
+    if problems:
+        sys.exit(EXIT_FAILED)
 
 
 def _interpreters() -> int:

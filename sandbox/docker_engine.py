@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sandbox import podman
@@ -23,7 +24,7 @@ LABEL = "patchwright.sandbox"
 OWNER_LABEL = "patchwright.owner"
 TIMEOUT = 180  # seconds; an engine on a busy disk takes minutes for what takes milliseconds elsewhere
 _PLACES = ("DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "XDG_RUNTIME_DIR")  # what an address follows from
-ABANDONED = 3600.0  # seconds after which a stopped container of another machine or pid namespace is removed
+ABANDONED = 3600.0  # seconds after which a container that doesn't run, of another machine or pid namespace is removed
 
 
 _known: dict[tuple[str | None, ...], Engine] = {}
@@ -64,6 +65,8 @@ def connect(kind: str = "docker") -> DockerClient:
             client = docker.from_env(timeout=TIMEOUT)
         else:
             context = docker.ContextAPI.get_current_context()
+            if context is None:
+                raise ValueError("the current context (`docker context use`) is not there any more")
             client = docker.DockerClient(context.Host, tls=context.TLSConfig, timeout=TIMEOUT)
         client.ping()
     except (DockerException, RequestException, OSError, ValueError) as error:
@@ -166,11 +169,18 @@ def remove(container: Container) -> bool:
 
 
 def is_stale(container: Container) -> bool:
-    """Whether its owner is gone; one that stopped long ago, and whose owner can't be known here, counts too."""
+    """Whether its owner is gone. Where that can't be known here, as after a reboot, also one that ended long ago, or
+    was made long ago and never started."""
     if is_gone(container.labels.get(OWNER_LABEL, "")):
         return True
-    ended = container.attrs["State"].get("FinishedAt", "")[:19]
-    if container.status != "exited" or not ended:
-        return False
-    seconds = time.time() - time.mktime(time.strptime(ended, "%Y-%m-%dT%H:%M:%S")) + time.timezone
-    return seconds > ABANDONED
+    since = {"exited": container.attrs["State"].get("FinishedAt"), "created": container.attrs.get("Created")}
+    return _seconds_since(str(since.get(container.status) or "")) > ABANDONED
+
+
+def _seconds_since(text: str) -> float:
+    """Of a time as engines write it, with its zone; 0 for none."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return 0.0
+    return 0.0 if when.year < 2000 or when.tzinfo is None else time.time() - when.timestamp()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.volumes import Volume
 
-ENGINES = ("docker", "podman")
+Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,32 @@ class Leftover:
     remove: Callable[[], bool]  # False: somebody else has removed it, or it can't be
 
 
-def find() -> Iterator[Leftover]:
-    """All of them, as they are found. Changes nothing."""
-    for kind in ENGINES:
-        yield from _in_engine(kind)
+def find(told: Told = lambda problem: None) -> Iterator[Leftover]:
+    """All of them, as they are found. Changes nothing. What can't be looked at is told, and the rest is found."""
+    for source in (partial(_in_engine, "docker"), partial(_in_engine, "podman"), _on_this_machine):
+        try:
+            yield from source()
+        except (SandboxError, OSError) as problem:
+            told(str(problem))
+
+
+def sweep(*, dry_run: bool = False, told: Told = lambda problem: None) -> list[Leftover]:
+    """Remove what is left; returns what went, or what would go. Several processes may do so at once.
+
+    One thing that can't be removed keeps none of the others: it is told, and stays for the next time.
+    """
+    return [one for one in find(told) if dry_run or _went(one, told)]
+
+
+def _went(one: Leftover, told: Told) -> bool:
+    try:
+        return one.remove()
+    except (SandboxError, OSError) as problem:  # an answer of an engine is an OSError, too
+        told(f"{one.what}: {one.name} can't be removed: {problem}")
+        return False
+
+
+def _on_this_machine() -> Iterator[Leftover]:
     for folder in cgroups.stale():
         yield Leftover("control groups", str(folder), 0, cgroups.Group((folder,)).remove)
     for folder in scratch.stale_folders():
@@ -48,11 +70,6 @@ def find() -> Iterator[Leftover]:
 
     for folder, lock in abandoned():
         yield Leftover("unfinished images", str(folder), folder_bytes(folder), _unlocked(folder, lock))
-
-
-def sweep(*, dry_run: bool = False) -> list[Leftover]:
-    """Remove what is left; returns what went, or what would go. Several processes may do so at once."""
-    return [one for one in find() if dry_run or one.remove()]
 
 
 class Sweeper:
@@ -65,7 +82,7 @@ class Sweeper:
     def _sweep(self) -> None:
         try:
             sweep()
-        except (SandboxError, OSError):  # the next run tries again; `agent sandbox prune` shows what was wrong
+        except (SandboxError, OSError):  # the next run tries again; `agent sandbox prune` tells what was wrong
             return
 
     def wait(self, seconds: float) -> bool:

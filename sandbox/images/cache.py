@@ -6,9 +6,9 @@ kernel drops when its holder dies, so neither a half tree nor a stale lock can s
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sandbox.base import ImageProblem
 from sandbox.images.progress import Report, step
+from sandbox.scratch import remove_folder
 
 _UNFINISHED = ".unfinished-"
 
@@ -119,9 +120,8 @@ def is_locked(lock: Path) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder, also where it holds folders that their owner may not write to."""
-    if not path.is_dir():
-        return
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)  # noqa: PTH101  (os.walk gives strings; this is a loop over thousands)
-    shutil.rmtree(path)
+    """Remove a folder, however deep a build made it and whatever its own user may not read. Raises OSError."""
+    if path.is_dir():
+        remove_folder(path)
+    if path.is_dir():
+        raise OSError(errno.ENOTEMPTY, "it can't be removed; look at whose it is, and remove it by hand", str(path))
