@@ -77,6 +77,7 @@ def test_both_layouts_are_solved_by_what_no_patch_holds(kind: str, tmp_path: Pat
     assert sorted(summary["resolved_ids"]) == ["greet-newer", "greet-older"]
 
 
+@pytest.mark.heavy
 def test_an_agent_that_does_half_or_nothing(kind: str, tmp_path: Path) -> None:
     """Tests that the agent put in the place of the real ones are gone, and doing nothing is no failure of ours."""
     tasks = tmp_path / "tasks"
@@ -96,6 +97,8 @@ def test_an_agent_that_does_half_or_nothing(kind: str, tmp_path: Path) -> None:
     assert found.judged.report["tests_status"]["FAIL_TO_PASS"]["success"] == ["test_folder_as_it_was"]
 
 
+@pytest.mark.bubblewrap
+@pytest.mark.heavy
 def test_tests_that_want_a_network_are_nobodys_failure(tmp_path: Path) -> None:
     need("bubblewrap")
     script = (
@@ -111,6 +114,8 @@ def test_tests_that_want_a_network_are_nobodys_failure(tmp_path: Path) -> None:
     assert "no network and no root" in found.infrastructure
 
 
+@pytest.mark.bubblewrap
+@pytest.mark.heavy
 def test_the_tests_own_time_limit(tmp_path: Path) -> None:
     need("bubblewrap")
     newer(tmp_path / "greet", {"tests/test.sh": "#!/bin/bash\nsleep 60\n"}, verifier={"timeout_sec": 1.0})
@@ -123,6 +128,8 @@ def test_the_tests_own_time_limit(tmp_path: Path) -> None:
     assert "their own limit" in found.judged.doubt
 
 
+@pytest.mark.bubblewrap
+@pytest.mark.heavy
 def test_predictions_of_others_are_judged_from_the_patch_and_say_so(tmp_path: Path) -> None:
     need("bubblewrap")
     newer(tmp_path / "tasks/greet")
@@ -145,6 +152,8 @@ def test_predictions_of_others_are_judged_from_the_patch_and_say_so(tmp_path: Pa
     assert "from the patch alone" in found.judged.doubt
 
 
+@pytest.mark.bubblewrap
+@pytest.mark.heavy
 @pytest.mark.parametrize("image", ["", "127.0.0.1:9/org/greet:1"])
 def test_an_environment_that_cannot_be_had_says_what_is_missing(image: str, tmp_path: Path) -> None:
     """bubblewrap has no engine for such a task."""
@@ -168,11 +177,15 @@ def test_an_environment_that_cannot_be_had_says_what_is_missing(image: str, tmp_
 SERVED = """import urllib.request
 
 
+@pytest.mark.bubblewrap
+@pytest.mark.heavy
 def test_server():
     assert urllib.request.urlopen("http://127.0.0.1:8123/names.txt", timeout=20).read() == b"Ada\\nKurt\\n"
 """
 
 
+@pytest.mark.bubblewrap
+@pytest.mark.heavy
 def test_what_the_agent_left_running_runs_on(tmp_path: Path) -> None:
     need("bubblewrap")
     newer(tmp_path / "serve", {"tests/test_outputs.py": SERVED})
@@ -183,6 +196,7 @@ def test_what_the_agent_left_running_runs_on(tmp_path: Path) -> None:
     assert record(evaluation, "serve").status is Status.RESOLVED, log(evaluation, "serve", "test_output.txt")
 
 
+@pytest.mark.heavy
 def test_no_solution_and_no_test_is_anywhere_while_the_agent_works(kind: str, tmp_path: Path) -> None:
     tasks = tmp_path / "tasks"
     older(tasks / "a", {"Dockerfile": DOCKERFILE + "COPY . /srv/all\n"})
@@ -201,6 +215,7 @@ def test_no_solution_and_no_test_is_anywhere_while_the_agent_works(kind: str, tm
         assert listed - {"Dockerfile", "names.txt", "looked", ""} == set(), said
 
 
+@pytest.mark.bubblewrap
 @pytest.mark.heavy
 def test_an_attempt_that_is_killed_goes_on_and_says_what_it_lost(tmp_path: Path) -> None:
     """The work folder comes back, the home folder doesn't: a verdict that hangs on it says so."""
@@ -222,6 +237,8 @@ def test_an_attempt_that_is_killed_goes_on_and_says_what_it_lost(tmp_path: Path)
     assert "was cut off and went on" in found.judged.doubt
 
 
+@pytest.mark.bubblewrap
+@pytest.mark.heavy
 def test_gold_shows_which_tasks_are_sound_here(tmp_path: Path) -> None:
     pytest.importorskip("yaml", reason="needs the extra `evals`")
     need("bubblewrap")
