@@ -109,6 +109,6 @@ def test_every_runnable_instance_has_a_recipe_with_the_pins_that_it_was_shown_to
         said = row["instance"]
         found = recipes.find(instance(said["instance_id"], repo=said["repo"], version=said["version"]))
         assert found is not None, said["instance_id"]
-        assert set(row["env"]["pip_freeze"]) <= set(found.pins)
+        assert set(row["env"]["pip_freeze"]) - set(found.pins) <= {"pywatchman==4.0.0"}  # Django's; needs a compiler
         assert row["env"]["env_vars"] == found.env
         assert row["test_cmd"].startswith(found.test_command)
