@@ -177,8 +177,6 @@ def test_an_environment_that_cannot_be_had_says_what_is_missing(image: str, tmp_
 SERVED = """import urllib.request
 
 
-@pytest.mark.bubblewrap
-@pytest.mark.heavy
 def test_server():
     assert urllib.request.urlopen("http://127.0.0.1:8123/names.txt", timeout=20).read() == b"Ada\\nKurt\\n"
 """
