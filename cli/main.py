@@ -16,6 +16,7 @@ COMMANDS: dict[str, Entry] = {
     "resume": ("cli.fix", "resume", "Go on with a run that was cut off."),
     "runs": ("cli.runs", "runs", "List runs, show them, take their patches and logs."),
     "eval": ("cli.eval", "evaluate", "Run and grade SWE-bench and its kin, report and compare."),
+    "service": ("cli.service", "service", "The GitHub bot: webhooks in, draft pull requests out."),
     "model": ("cli.model", "model", "Models, and the servers that serve them."),
     "sandbox": ("cli.sandbox", "sandbox", "Sandboxes and their base images."),
     "doctor": ("cli.doctor", "doctor", "What is there, what is missing, and how to get it."),

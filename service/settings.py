@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from agent.forges.base import Secret
 from agent.runs import home
+from service.environment import Environment, SettingsProblem
 from service.webhooks.model import Myself
 from service.webhooks.rates import Rate
 
 SHORTEST_SECRET: Final = 16  # characters
 PER_REPOSITORY: Final = Rate(60, 120)
 PER_SENDER: Final = Rate(30, 60)
-
-
-class SettingsProblem(Exception):
-    """A setting that can't be used; the message names it and says what would do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +47,11 @@ class ServiceSettings:
 
 def from_environment(environment: Mapping[str, str]) -> ServiceSettings:
     """Raises SettingsProblem."""
-    reader = _Reader(environment)
+    reader = Environment(environment)
     name = reader.text("PATCHWRIGHT_BOT_NAME", "patchwright")
     return ServiceSettings(
         database=reader.secret("PATCHWRIGHT_DATABASE") or Secret(f"sqlite:///{home() / 'service.sqlite'}"),
-        webhook_secrets=reader.webhook_secrets(),
+        webhook_secrets=_webhook_secrets(reader),
         me=Myself(
             name=name,
             id=reader.maybe_number("PATCHWRIGHT_BOT_ID"),
@@ -70,53 +66,15 @@ def from_environment(environment: Mapping[str, str]) -> ServiceSettings:
     )
 
 
-class _Reader:
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+def _webhook_secrets(reader: Environment) -> tuple[Secret, ...]:
+    newest = reader.secret("PATCHWRIGHT_WEBHOOK_SECRET")
+    if newest is None:
+        raise SettingsProblem("PATCHWRIGHT_WEBHOOK_SECRET is missing: give the secret that the webhook was made with")
+    older = reader.secret("PATCHWRIGHT_WEBHOOK_SECRET_OLD")
+    found = (newest, older) if older else (newest,)
+    if any(len(secret.reveal()) < SHORTEST_SECRET for secret in found):
+        raise SettingsProblem(f"a webhook secret has fewer than {SHORTEST_SECRET} characters; make a longer one")
+    return found
 
-    def text(self, name: str, default: str) -> str:
-        return self._environment.get(name, "").strip() or default
 
-    def maybe_number(self, name: str) -> int | None:
-        text = self.text(name, "")
-        if not text:
-            return None
-        if not (text.isascii() and text.isdigit()):
-            raise SettingsProblem(f"{name} is {text!r}; give a number")
-        return int(text)
-
-    def number(self, name: str, default: int) -> int:
-        found = self.maybe_number(name)
-        return default if found is None else found
-
-    def rate(self, name: str, default: Rate) -> Rate:
-        """`60` a minute, or `60/120`: so many a minute, and so many at once."""
-        text = self.text(name, "")
-        if not text:
-            return default
-        parts = text.split("/")
-        if len(parts) > 2 or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-            raise SettingsProblem(f"{name} is {text!r}; give requests a minute, such as 60, or 60/120 with a burst")
-        return Rate(int(parts[0]), int(parts[-1]))
-
-    def secret(self, name: str) -> Secret | None:
-        file = self.text(f"{name}_FILE", "")
-        if not file:
-            text = self.text(name, "")
-            return Secret(text) if text else None
-        try:
-            return Secret(Path(file).read_text(encoding="utf-8").strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsProblem(f"{name}_FILE names {file}, which can't be read ({type(error).__name__})") from None
-
-    def webhook_secrets(self) -> tuple[Secret, ...]:
-        newest = self.secret("PATCHWRIGHT_WEBHOOK_SECRET")
-        if newest is None:
-            raise SettingsProblem(
-                "PATCHWRIGHT_WEBHOOK_SECRET is missing: give the secret that the webhook was made with"
-            )
-        older = self.secret("PATCHWRIGHT_WEBHOOK_SECRET_OLD")
-        found = (newest, older) if older else (newest,)
-        if any(len(secret.reveal()) < SHORTEST_SECRET for secret in found):
-            raise SettingsProblem(f"a webhook secret has fewer than {SHORTEST_SECRET} characters; make a longer one")
-        return found
+__all__ = ["ServiceSettings", "SettingsProblem", "from_environment"]

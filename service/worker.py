@@ -25,13 +25,13 @@ _FAILED = frozenset({"failed"})
 async def working(
     database: str, store: Store, bot: Bot, *, at_once: int = 2, name: str | None = None
 ) -> AsyncIterator[Jobs]:
-    """Works on requests until the block ends; what is going on then is given back to the queue."""
+    """Works on requests until the block ends, when what goes on is given back to the queue. `at_once` 0: on none."""
 
     async def one(job: JobContext) -> dict[str, Any]:
         return await _recorded(store, bot, job)
 
     async with open_jobs(
-        database, {KIND: one}, application=APPLICATION, concurrency={KIND: at_once}, name=name
+        database, {KIND: one}, application=APPLICATION, worker=at_once > 0, concurrency={KIND: at_once}, name=name
     ) as jobs:
         yield jobs
 

@@ -1,0 +1,23 @@
+"""`agent service`: the table of its commands. Each lies in a module of its own.
+
+Left out: what they do (docs/github-bot.md).
+"""
+
+from __future__ import annotations
+
+import click
+
+from cli.lazy import Entry, LazyGroup
+
+COMMANDS: dict[str, Entry] = {
+    "start": ("cli.service_start", "start", "Take webhooks and work on them: web process and worker."),
+    "worker": ("cli.service_start", "worker", "Work on requests of a service on another machine."),
+}
+
+
+@click.command("service", cls=LazyGroup, table=COMMANDS)
+def service() -> None:
+    """The GitHub bot: issues come in by webhooks, draft pull requests go out.
+
+    It is set up by environment variables: docs/github-bot.md.
+    """

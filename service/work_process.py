@@ -1,0 +1,157 @@
+"""The work process: a worker, and where it is asked to, the dispatcher. `python -m service.work_process`.
+
+It is told by environment variables what the forge, the model and the runs are. Left out: the web process
+(`service.server`), and starting both together (`service.supervise`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.forges.base import Forge, ForgeProblem, Secret
+from agent.limits import Limits
+from agent.runs import home
+from service.bot import texts
+from service.bot.context import Bot, BotSettings
+from service.bot.mirrors import Mirrors
+from service.bot.running import RunSettings
+from service.bot.threads import StoredThreads
+from service.dispatch import Dispatcher
+from service.environment import Environment, SettingsProblem
+from service.store import Request, Store
+from service.webhooks.model import WishKind
+from service.worker import working
+
+_NICE: Final = 10  # runs make way for answers
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSettings:
+    """What a work process is told. `jobs` is the queue's database."""
+
+    database: Secret
+    jobs: Secret
+    bot: BotSettings
+    mirrors: Path
+    api: str  # of the forge
+    app: int | None
+    keys: tuple[Secret, ...]  # of the App, the newest first
+    token: Secret | None  # instead of an App
+    at_once: int
+    per_repository: int
+    dispatch: bool
+
+
+def from_environment(environment: Mapping[str, str]) -> WorkSettings:
+    """Raises SettingsProblem."""
+    reader = Environment(environment)
+    folder = home() / "service"
+    database = reader.secret("PATCHWRIGHT_DATABASE") or Secret(f"sqlite:///{home() / 'service.sqlite'}")
+    url = database.reveal()
+    jobs = url.removesuffix(".sqlite") + "-jobs.sqlite" if url.startswith("sqlite:") else url
+    app, token = reader.maybe_number("PATCHWRIGHT_GITHUB_APP_ID"), reader.secret("PATCHWRIGHT_GITHUB_TOKEN")
+    named = ("PATCHWRIGHT_GITHUB_APP_KEY", "PATCHWRIGHT_GITHUB_APP_KEY_OLD")
+    keys = tuple(key for key in map(reader.secret, named) if key)
+    if bool(app and keys) == bool(token):
+        raise SettingsProblem(
+            "say who the bot is: PATCHWRIGHT_GITHUB_APP_ID with PATCHWRIGHT_GITHUB_APP_KEY_FILE for an App, or "
+            "PATCHWRIGHT_GITHUB_TOKEN_FILE for one repository, and not both"
+        )
+    address = reader.text("PATCHWRIGHT_URL", "").rstrip("/")
+    run = RunSettings(
+        reader.text("PATCHWRIGHT_MODEL", "http://127.0.0.1:30000"),
+        sandbox=reader.text("PATCHWRIGHT_SANDBOX", "auto"),
+        image=reader.text("PATCHWRIGHT_IMAGE", "") or None,
+        network=reader.text("PATCHWRIGHT_NETWORK", "none"),
+        runtime=reader.text("PATCHWRIGHT_RUNTIME", "") or None,
+        limits=_limits(reader),
+    )
+    name = reader.text("PATCHWRIGHT_BOT_NAME", "patchwright")
+    branches = reader.text("PATCHWRIGHT_BOT_BRANCHES", "patchwright/")
+    run_url = f"{address}/runs/{{run}}" if address else ""
+    bot = BotSettings(folder / "runs", run, name, branches, run_url, reader.text("PATCHWRIGHT_HELP_URL", ""))
+    return WorkSettings(
+        database, Secret(jobs), bot, folder / "mirrors",
+        reader.text("PATCHWRIGHT_GITHUB_API", "https://api.github.com"), app, keys, token,
+        reader.number("PATCHWRIGHT_RUNS_AT_ONCE", 2), reader.number("PATCHWRIGHT_RUNS_PER_REPOSITORY", 2),
+        reader.text("PATCHWRIGHT_DISPATCH", "yes") != "no",
+    )  # fmt: skip
+
+
+def _limits(reader: Environment) -> Limits:
+    usual = Limits()
+    return Limits(
+        steps=reader.number("PATCHWRIGHT_MAX_STEPS", usual.steps),
+        tokens=reader.number("PATCHWRIGHT_MAX_TOKENS", usual.tokens),
+        seconds=float(reader.number("PATCHWRIGHT_TIMEOUT", int(usual.seconds))),
+    )
+
+
+def forge_of(settings: WorkSettings) -> Forge:
+    """The forge as the settings say who we are there."""
+    from agent.forges.github.auth import AppAuth, TokenAuth
+    from agent.forges.github.forge import open_github
+
+    if settings.token:
+        return open_github(TokenAuth(settings.token), settings.api)
+    return open_github(AppAuth(str(settings.app), list(settings.keys)), settings.api)
+
+
+async def serve(settings: WorkSettings) -> None:
+    """Works until SIGINT or SIGTERM; what is going on then goes back to the queue."""
+    stopping = asyncio.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(one, stopping.set)
+    store, forge = await asyncio.to_thread(Store.open, settings.database.reveal()), forge_of(settings)
+    bot = Bot(forge, StoredThreads(store), Mirrors(settings.mirrors, forge), settings.bot)
+    try:
+        async with working(settings.jobs.reveal(), store, bot, at_once=settings.at_once) as jobs:
+            tasks: list[asyncio.Task[object]] = [asyncio.create_task(stopping.wait())]
+            if settings.dispatch:
+                dispatcher = Dispatcher(store, jobs, _teller(bot), per_repository=settings.per_repository)
+                tasks.append(asyncio.create_task(dispatcher.run()))
+            ended, going = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in going:
+                task.cancel()
+            for task in ended:
+                task.result()
+    finally:
+        await forge.close()
+        store.close()
+
+
+def _teller(bot: Bot) -> Callable[[Request, Request], Awaitable[None]]:
+    async def tell(ended: Request, by: Request) -> None:
+        """Below the issue, that its work was stopped."""
+        who = by.asked_by.login if by.asked_by and by.wish.kind is WishKind.STOP else ""
+        thread = await bot.threads.get(ended.repository_id, ended.wish.number)
+        number, known = (thread.number, thread.status_comment) if thread else (ended.wish.number, None)
+        try:
+            await bot.forge.say(ended.slug, number, texts.stopped(who, bot.settings.links()), "status", known)
+        except ForgeProblem as problem:
+            _LOG.warning("%s was stopped, and that could not be said: %s", ended.id, problem)
+
+    return tell
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    os.nice(_NICE)
+    try:
+        settings = from_environment(os.environ)
+    except SettingsProblem as problem:
+        sys.exit(f"patchwright service: {problem}")
+    asyncio.run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()
