@@ -327,6 +327,13 @@ async def test_pages_show_what_came_and_nothing_of_it_is_run(scene: Scene) -> No
     assert "failure" in changes
 
 
+def test_tables_are_tables() -> None:
+    text = markdown("| step | state |\n|---|:-:|\n| fix <b> | `done` |")
+    assert text == (
+        "<table><tr><td>step</td><td>state</td></tr><tr><td>fix &lt;b&gt;</td><td><code>done</code></td></tr></table>"
+    )
+
+
 @pytest.mark.parametrize("text", ["```\nunclosed", "<!-- unclosed", "|a|b|\n|-|-|", "", "`", "<details><b>x</b>"])
 def test_any_text_becomes_a_page(text: str) -> None:
     assert "<b>" not in markdown(text)

@@ -126,7 +126,8 @@ async def permission(call: Call) -> Any:
     except Refusal:
         raise Refusal(404, f"{call.path['login']} is not a user") from None
     role = access.role(call.forge.world, call.repo, who)
-    return {"permission": _LEGACY.get(role, role), "role_name": role, "user": call.forge.records.user(who)}
+    user = {**call.forge.records.user(who), "role_name": role}
+    return {"permission": _LEGACY.get(role, role), "role_name": role, "user": user}
 
 
 @endpoint("GET", f"{REPO}/contents/{{path:path}}", "contents")

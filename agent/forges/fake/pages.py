@@ -45,6 +45,8 @@ h1 { font-size: 1.5rem; font-weight: 500; } h2 { font-size: 1.1rem; }
   border-radius: .4rem .4rem 0 0; font-size: .9rem; font-weight: 500; }
 .body { padding: .5rem 1rem; } .body p { white-space: pre-wrap; margin: .5rem 0; }
 pre { background: var(--soft); padding: .7rem; overflow-x: auto; border-radius: .3rem; font-size: .85em; }
+table { border-collapse: collapse; margin: .5rem 0; } td { border: 1px solid var(--line); padding: .2rem .7rem; }
+tr:first-child td { font-weight: 600; background: var(--soft); }
 code { background: var(--soft); padding: .1em .3em; border-radius: .2rem; font-size: .9em; }
 .add { color: light-dark(#116329, #7ee787); } .del { color: light-dark(#82071e, #ffa198); }
 .hunk { color: var(--quiet); }
@@ -156,9 +158,18 @@ def _prose(text: str) -> str:
         safe = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", safe)
         safe = re.sub(r"\*\*([^*\n]+)\*\*", r"<strong>\1</strong>", safe)
         safe = re.sub(r"(?m)^#{1,6} (.+)$", r"<strong>\1</strong>", safe)
-        table = block.lstrip().startswith("|")
-        blocks.append(f"<pre>{safe}</pre>" if table else safe if "<details>" in safe else f"<p>{safe}</p>")
+        if all(line.startswith("|") for line in safe.splitlines()):
+            blocks.append(_table(safe))
+        else:
+            blocks.append(safe if "<details>" in safe else f"<p>{safe}</p>")
     return "".join(blocks)
+
+
+def _table(block: str) -> str:
+    """Lines of cells between bars, escaped already; the line of dashes below the head is left out."""
+    lines = [line for line in block.splitlines() if line.strip("|-: ")]
+    rows = ["".join(f"<td>{cell.strip()}</td>" for cell in line.strip().strip("|").split("|")) for line in lines]
+    return "<table>{}</table>".format("".join(f"<tr>{row}</tr>" for row in rows))
 
 
 def _diff(text: str) -> str:
@@ -194,7 +205,11 @@ def _branches(one: Thread) -> str:
 
 
 def _reactions(repo: Repo, kind: str, target: int) -> str:
-    found = [_SYMBOLS[one.content] for one in repo.reactions if (one.kind, one.target) == (kind, target)]
+    found = [
+        f'{_SYMBOLS[one.content]} <span class="quiet">{escape(one.content)}</span>'
+        for one in repo.reactions
+        if (one.kind, one.target) == (kind, target)
+    ]
     return " ".join(found)
 
 
