@@ -65,7 +65,9 @@ def judged_at_the_end(instance: Instance, folder: Path) -> Iterator[None]:
     file = folder / SAID_FILE
 
     async def look(sandbox: Sandbox, ended: LoopEnded, resumed: bool) -> None:
-        if ended.end in (End.MODEL, End.SANDBOX, End.INTERRUPTED) or file.is_file():
+        if ended.end in (End.MODEL, End.SANDBOX, End.INTERRUPTED):
+            return
+        if resumed and file.is_file():  # the process died after the tests: the sandbox that they saw held more
             return
         try:
             said = await run_tests(sandbox, checked_task(instance))
