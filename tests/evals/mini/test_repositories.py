@@ -16,6 +16,7 @@ from evals.mini.repositories import RepositoryFailed, repository
 from evals.mini.tasks import TaskBroken, read_task, task_ids
 from runtime.models.script_file import load_script
 from tests.evals.mini.direct import git
+from tests.evals.mini.test_tasks import one_here_all_in_test_all
 
 ONE = "mini__sweep-14"
 
@@ -26,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.mark.parametrize("task_id", task_ids())
+@one_here_all_in_test_all
 def test_the_history_is_that_of_the_row_and_ends_with_the_folder(task_id: str, cache: Path) -> None:
     instance, task = mini_dataset().by_id()[task_id], read_task(task_id)
     made = bundled_repository(instance)
