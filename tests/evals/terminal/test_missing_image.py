@@ -73,3 +73,22 @@ def test_a_tasks_image(tmp_path: Path) -> None:
     assert (lost_one.status, lost_one.predicted, len(lost_one.tries)) == (Status.INFRASTRUCTURE, None, 1)
     assert "it has no Dockerfile" in lost_one.infrastructure
     assert "docker load" in lost_one.infrastructure
+
+
+def test_an_image_that_is_there_needs_no_dockerfile(tmp_path: Path) -> None:
+    """Its work folder is empty, and made where the image has none."""
+    tests = "import pathlib\n\n\ndef test_it():\n    assert pathlib.Path('/srv/deep/out.txt').read_text() == 'x\\n'\n"
+    task = newer(
+        tmp_path / "tasks/plain",
+        {"tests/test_outputs.py": tests},
+        environment={"docker_image": "patchwright/base:latest", "workdir": "/srv/deep"},
+    )
+    (task / "environment/Dockerfile").unlink()
+    evaluation = Evaluation(tmp_path, "docker")
+    model = model_script(tmp_path / "script.json", "echo x >out.txt")
+    done = evaluation.run("--tries", "1", dataset=str(tmp_path / "tasks"), model=model)
+    assert done.code == 0, done.out + done.err
+    found = evaluation.records()["plain", 1]
+    assert (found.status, found.environment["source"]) == (Status.RESOLVED, "published")
+    assert found.predicted is not None
+    assert found.predicted.edited == ("out.txt",)
