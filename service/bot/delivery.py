@@ -16,6 +16,7 @@ from agent.forges.base import Forge, ReviewComment
 from agent.forges.commits import Identity
 from service.bot import texts
 from service.bot.admission import Admitted
+from service.bot.asking import OURS
 from service.bot.context import Bot
 from service.bot.mirrors import take
 from service.bot.running import Ran
@@ -100,7 +101,8 @@ async def _commit(bot: Bot, work: Work, story: Story) -> str:
     message = await commit_message(bare, base, work.ran.tree, title, story.summary, work.ran.run)
     me = await bot.forge.me(asked.slug)
     author = Identity(me.login, bot.forge.address(me))
-    them = [Identity(asked.person.login, bot.forge.address(asked.person))] if asked.person else []
+    account = asked.person is not None and asked.person.id != OURS
+    them = [Identity(asked.person.login, bot.forge.address(asked.person))] if asked.person and account else []
     return await commits.commit(bare, work.ran.tree, [parent], message, author, them)
 
 

@@ -18,7 +18,7 @@ from service.store.migrations import migrate, version_of
 from service.store.model import ACTIVE, Received, Request, State, Thread, wish_from_json
 from service.store.receiving import ended_by, now, receive
 from service.store.tables import AUDIT, DELIVERIES, REQUESTS, THREADS
-from service.webhooks.model import ENDS_WORK, Delivery, ObjectKey, ObjectKind
+from service.webhooks.model import ENDS_WORK, Delivery, ObjectKey, ObjectKind, WishKind
 
 _R = REQUESTS.c
 _THREAD_FIELDS: Final = frozenset(
@@ -72,6 +72,29 @@ class Store:
     def waiting(self, most: int = 100) -> list[Request]:
         """Those that nobody has yet, oldest first."""
         return self._requests(_R.state == State.WAITING, most=most)
+
+    def page(
+        self, slug: str | None, state: State | None, most: int, before: int | None = None
+    ) -> list[tuple[int, Request]]:
+        """The newest first, each with the number that `before` takes: those that were asked for before it."""
+        where = [_R.slug == slug] if slug else []
+        where += [_R.state == state.value] if state else []
+        where += [_R.seq < before] if before else []
+        with reading(self.engine) as connection:
+            rows = connection.execute(sa.select(REQUESTS).where(*where).order_by(_R.seq.desc()).limit(most))
+            return [(row.seq, _request(row._mapping)) for row in rows]
+
+    def repository_id(self, slug: str) -> int | None:
+        """The id of a repository that was heard of by this name."""
+        with reading(self.engine) as connection:
+            known = sa.select(_R.repository_id).where(_R.slug == slug, _R.repository_id > 0)
+            row = connection.execute(known.order_by(_R.seq.desc()).limit(1)).first()
+        if row is not None:
+            return int(row[0])
+        installed = self._requests(_R.kind == WishKind.INSTALLED.value, most=10_000)
+        return next(
+            (number for one in reversed(installed) for number, name in one.wish.repositories if name == slug), None
+        )
 
     def in_state(self, states: Collection[State], most: int = 10_000) -> list[Request]:
         """All that are in one of these states, oldest first."""

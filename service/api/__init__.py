@@ -1,0 +1,8 @@
+"""`/api/v1`: what programs ask of the service. JSON, an OpenAPI description, tokens with scopes.
+
+Left out: the pages for people (`service.dashboard`).
+"""
+
+from service.api.routes import router
+
+__all__ = ["router"]
