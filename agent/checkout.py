@@ -10,6 +10,7 @@ Left out: submodules and LFS objects: what of them is missing is in `Base.notes`
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from sandbox.scratch import scratch
 
 HISTORY_DEPTH = 50
 BASE_REF = "refs/heads/main"
+LARGE_TEXT = 16 << 20  # bytes; beyond it git may not compare lines: that takes twenty times as much memory, or more
+_SUBMODULE = b"160000"
 # The side of a fetch that reads the user's repository: it runs no program and reaches no other repository.
 _ANY_COMMIT = (
     "GIT_ALLOW_PROTOCOL=none GIT_NO_LAZY_FETCH=1 git -c core.hooksPath=/dev/null -c core.fsmonitor=false "
@@ -154,6 +157,24 @@ async def import_pack(bare: Path, pack: bytes) -> None:
     await git("unpack-objects", "-q", "--strict", at=bare, stdin=pack)
 
 
+async def changed_bytes(bare: Path, base_tree: str, tree: str) -> int:
+    """How much content a tree has that another one hasn't; holes and what packs well count as what they unpack to."""
+    return sum(size for _, size in await _changed(bare, base_tree, tree))
+
+
+async def _changed(bare: Path, base_tree: str, tree: str) -> list[tuple[bytes, int]]:
+    """Path and bytes of each file that is new or other in a tree."""
+    names = ("diff-tree", "-r", "-z", "--no-renames", "--diff-filter=d", base_tree, tree)
+    fields = (await git(*names, at=bare)).split(b"\0")[:-1]
+    entries = [(about.split(), path) for about, path in zip(fields[::2], fields[1::2], strict=True)]
+    files = [(about[3], path) for about, path in entries if about[1] != _SUBMODULE]
+    asked = b"".join(name + b"\n" for name, _ in files)
+    sizes = (await git("cat-file", "--batch-check=%(objectsize)", at=bare, stdin=asked)).split()
+    if len(sizes) != len(files):  # it says more words of one that isn't there
+        raise GitError(("cat-file",), 1, "the tree names objects that are missing")
+    return [(path, int(size)) for (_, path), size in zip(files, sizes, strict=True)]
+
+
 async def export_pack(bare: Path, tree: str, without: str | None = None) -> bytes:
     """The objects of a tree as a pack, those of another tree left out."""
     wanted = tree + "\n" + (f"^{without}\n" if without else "")
@@ -162,11 +183,22 @@ async def export_pack(bare: Path, tree: str, without: str | None = None) -> byte
 
 async def diff(bare: Path, base_tree: str, tree: str) -> str:
     """The patch between two trees: new files in, binary-safe, the same on every machine."""
-    output = await git(
-        "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
-        "--src-prefix=a/", "--dst-prefix=b/", "--unified=3", base_tree, tree, at=bare,
-    )  # fmt: skip
+    large = [path for path, size in await _changed(bare, base_tree, tree) if size > LARGE_TEXT]
+    with scratch("attributes") as folder:
+        attributes = folder / "attributes"
+        attributes.write_bytes(b"".join(b"%s -diff\n" % _as_pattern(path) for path in large))
+        output = await git(
+            "-c", f"core.attributesFile={attributes}",
+            "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",
+            "--src-prefix=a/", "--dst-prefix=b/", "--unified=3", base_tree, tree, at=bare,
+        )  # fmt: skip
     return output.decode("utf-8", "surrogateescape")
+
+
+def _as_pattern(path: bytes) -> bytes:
+    """A path as git's attributes name exactly that one."""
+    plain = b"/" + re.sub(rb"([*?\[\\])", rb"\\\1", path)
+    return b'"' + b"".join(b"\\%03o" % byte for byte in plain) + b'"'
 
 
 async def changed_files(bare: Path, base_tree: str, tree: str) -> list[tuple[str, str]]:

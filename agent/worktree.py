@@ -37,6 +37,14 @@ class WorktreeProblem(SandboxError):
     """The work tree can't be set up, kept or restored."""
 
 
+def _refuse_too_much(size: int) -> None:
+    if size > MAX_PACK:
+        raise WorktreeProblem(
+            f"the change holds {size >> 20} MiB, more than the {MAX_PACK >> 20} MiB that are kept: "
+            "remove large files from the work tree or ignore them"
+        )
+
+
 class Worktree:
     """One sandbox's work folder and what was last seen of it."""
 
@@ -169,15 +177,13 @@ class Worktree:
             f"> {shlex.quote(pack)} && wc -c < {shlex.quote(pack)}",
             "packing the change",
         )
-        if int(size) > MAX_PACK:
-            raise WorktreeProblem(
-                f"the change holds {int(size) >> 20} MiB, more than the {MAX_PACK >> 20} MiB that are kept: "
-                "remove large files from the work tree or ignore them"
-            )
+        _refuse_too_much(int(size))
         try:
             await checkout.import_pack(self._bare, await self._sandbox.read(pack, limit=MAX_PACK))
+            changed = await checkout.changed_bytes(self._bare, self._base.tree, tree)
         except GitError as error:
             raise WorktreeProblem(f"what came out of the sandbox is no sound git data: {error.stderr}") from None
+        _refuse_too_much(changed)  # a pack may unpack to a thousand times its size, and the host makes a patch of that
 
     async def restore(self, tree: str) -> None:
         """Make the work tree as in a kept tree object. Call after `fill`."""

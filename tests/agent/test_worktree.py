@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -108,3 +109,33 @@ async def test_file_names_may_be_anything(worktree: Worktree, sandbox: Sandbox) 
     await worktree.checkpoint()
     changed = await checkout.changed_files(worktree._bare, worktree._base.tree, worktree.tree)
     assert changed == [("A", "a\nb \udcff\"'.txt")]
+
+
+async def test_a_change_counts_as_what_it_unpacks_to(
+    worktree: Worktree, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of holes costs its sender nothing; a patch of it would take its whole size of the host's memory."""
+    monkeypatch.setattr("agent.worktree.MAX_PACK", 1 << 20)
+    await sh(sandbox, "truncate -s 900K one")
+    assert await worktree.checkpoint()
+    await sh(sandbox, "truncate -s 900K two && printf x >> two")
+    with pytest.raises(WorktreeProblem, match="1 MiB, more than the 1 MiB that are kept: remove large files"):
+        await worktree.checkpoint()
+    await sh(sandbox, "rm two")
+    assert not await worktree.checkpoint()
+
+
+async def test_a_large_text_is_not_compared_by_its_lines(worktree: Worktree, sandbox: Sandbox) -> None:
+    """Git takes twenty times a text's size of the host's memory for that."""
+    name = 'a [la*rge] "te\\xt".txt'
+    await sh(sandbox, f"yes | head -c 17M > {shlex.quote(name)}; echo small > 'a lrge texttxt'")
+    patch = await worktree.diff()
+    assert patch.count("GIT binary patch") == 1 and "+small" in patch and len(patch) < 1 << 20
+    clean = await open_local(SandboxSpec())
+    try:
+        again = Worktree(clean, worktree._bare, worktree._base)
+        await again.fill()
+        assert await again.apply(patch)
+        assert await sh(clean, f"wc -c < {shlex.quote(name)}") == f"{17 << 20}\n"
+    finally:
+        await clean.close()
