@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from evals.report.html import Html, element
-from evals.report.numbers import NOTHING, count, duration, money, percent, plural
+from evals.report.numbers import NOTHING, count, duration, money, percent, plural, short_count
 
 MAX_ROWS: Final = 20_000
 STATUS_NAMES: Final = {
@@ -34,11 +34,11 @@ def trajectory_address(row: Mapping[str, Any]) -> str:
 def instance_table(rows: Sequence[Mapping[str, Any]], per_instance: int) -> Html:
     """All attempts in the order of their names; sorted and searched by the page's script where that runs."""
     several = per_instance > 1
-    numbers = ("steps", "written", "read", "cached", "cost", "time", "F2P", "P2P")
-    texts = ["instance", *(["attempt"] if several else []), "result", "cause", "difficulty", "end"]
+    numbers = ("F2P", "P2P", "steps", "written", "read", "cached", "cost", "time")
+    texts = ["instance", *(["attempt"] if several else []), "result", "cause"]
     head = [element("th", name, scope="col") for name in texts]
     head += [element("th", name, scope="col", class_="number") for name in numbers]
-    head.append(element("th", "flags", scope="col"))
+    head += [element("th", name, scope="col") for name in ("flags", "difficulty", "end")]
     body = [_row(row, several) for row in rows[:MAX_ROWS]]
     table = element(
         "table",
@@ -81,17 +81,17 @@ def _row(row: Mapping[str, Any], several: bool) -> Html:
         element("td", count(row["attempt"])) if several else None,
         element("td", mark, result),
         element("td", row["cause"] or ""),
-        element("td", row["difficulty"]),
-        element("td", row["end"] or row["outcome"]),
+        _passed(row["fail_to_pass"]),
+        _passed(row["pass_to_pass"]),
         _cell(row["steps"] if ran else None, count),
-        _cell(row["completion_tokens"] if ran else None, count),
-        _cell(row["prompt_tokens"] if ran else None, count),
+        _cell(row["completion_tokens"] if ran else None, short_count),
+        _cell(row["prompt_tokens"] if ran else None, short_count),
         _cell(share, lambda value: percent(value, 0)),
         _cell(row["cost"], money),
         _cell(row["seconds"] if ran else None, duration),
-        _passed(row["fail_to_pass"]),
-        _passed(row["pass_to_pass"]),
         element("td", ", ".join(flags)),
+        element("td", row["difficulty"]),
+        element("td", row["end"] or row["outcome"]),
         id=anchor(row),
         data_kind=result,
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from evals.report.distributions import KINDS
 from evals.report.html import Html, element, joined
-from evals.report.numbers import Format, count, interval, percent
+from evals.report.numbers import Format, count, duration, interval, percent
 
 WIDTH: Final = 440
 HEIGHT: Final = 200
@@ -236,16 +236,27 @@ class _Axes:
 
     def vertical(self, shown: Format) -> list[Html]:
         """Names of round values below the axis, about five of them."""
-        step = _tick(self._wide / 5)
+        step = _tick(self._wide / 5, _TIMES if shown is duration else ())
         first = math.ceil(self._left / step - 1e-9)
         last = math.floor((self._left + self._wide) / step + 1e-9)
         return [
-            element("text", text, x=self.x(at * step), y=HEIGHT - _BOTTOM + 17, text_anchor="middle")
+            element("text", text, x=self.x(at * step), y=HEIGHT - _BOTTOM + 17, text_anchor=_anchor(self.x(at * step)))
             for at in range(first, last + 1)
             if (text := shown(at * step))
         ]
 
 
-def _tick(least: float) -> float:
+def _anchor(x: float) -> str:
+    """A name at the right edge ends below its value, where half of it would be cut off."""
+    return "end" if x > WIDTH - 2 * _RIGHT else "middle"
+
+
+_TIMES: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
+
+
+def _tick(least: float, among: Sequence[float] = ()) -> float:
+    """The least round number from `least` on; one of `among` where that holds any."""
+    if found := [one for one in among if among[0] <= least <= one]:
+        return found[0]
     power = 10.0 ** math.floor(math.log10(least))
     return next(power * factor for factor in (1.0, 2.0, 5.0, 10.0) if power * factor >= least * (1 - 1e-9))

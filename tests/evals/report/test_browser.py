@@ -138,7 +138,7 @@ def test_pictures_are_drawn(browser: Browser, folder: Path) -> None:
         unseen: list[str] = look.page.evaluate(
             """() => [...document.querySelectorAll("svg :is(line, rect, circle, path, text)")].filter(one => {
                 const box = one.getBoundingClientRect(), all = one.ownerSVGElement.getBoundingClientRect();
-                const inside = box.left >= all.left - 3 && box.right <= all.right + 3 && box.top >= all.top - 3
+                const inside = box.left >= all.left - 1 && box.right <= all.right + 1 && box.top >= all.top - 3
                     && box.bottom <= all.bottom + 3;
                 return !inside || box.width + box.height === 0 || !["svg", "g"].includes(one.parentNode.localName);
             }).map(one => one.outerHTML.slice(0, 200))"""
