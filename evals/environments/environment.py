@@ -16,6 +16,7 @@ from agent.ends import InputProblem
 from agent.environments import checked_out
 from agent.git import GitError
 from evals.environments.base import EnvironmentUnavailable, InstanceEnvironment, Source, Tell
+from evals.environments.closing import closed
 from evals.environments.code import Code, code_of
 from evals.environments.facts import facts_of, is_there, published_digest
 from evals.environments.options import Options, Prefer
@@ -211,16 +212,18 @@ async def _published(
         made = await environment_for(
             kind, context=empty, image=name, workdir=workdir_of(instance) or TESTBED, progress=tell
         )
+    safe = await closed(kind, made.image, made.workdir, code, instance, tell)
     facts: dict[str, Any] = {
         "source": Source.PUBLISHED.value,
         "image": name,
         "image_digest": await asyncio.to_thread(published_digest, kind, name),
-        **await facts_of(kind, made.image, made.workdir),
+        **await facts_of(kind, safe.image, made.workdir),
         "code": code.said,
+        "leaks": list(safe.leaks),
     }
     if recipe is not None and recipe.wants_network:  # there is none in our sandboxes, whoever made the image
         facts["wants_network"] = list(recipe.wants_network)
-    return InstanceEnvironment(kind, made.image, made.workdir, code.repository, code.commit, facts=facts)
+    return InstanceEnvironment(kind, safe.image, made.workdir, code.repository, code.commit, facts=facts)
 
 
 # -- built

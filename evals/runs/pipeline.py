@@ -40,7 +40,9 @@ KIND: Final = "attempt"
 APPLICATION: Final = "patchwright-evals"
 _LONGEST_WAIT: Final = 600.0  # seconds between two tries
 _PERHAPS_THE_PATCH: Final = " (its tests were running each time, so it may be the patch that does it)"
-_FACTS: Final = ("source", "image", "image_digest", "digest", "python", "packages_sha256", "recipe", "recipe_sha256")
+_FACTS: Final = (
+    "source", "image", "image_digest", "digest", "python", "packages_sha256", "recipe", "recipe_sha256", "leaks",
+)  # fmt: skip
 
 Watch = Callable[[AttemptKey, str, Mapping[str, Any]], None]
 """Told what happens to an attempt: (which, what, details)."""
