@@ -6,6 +6,7 @@ address, configuration, argument or message. Left out: the forge's own API (`age
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ async def fetch(access: GitAccess, bare: Path, ref: str, depth: int | None = Non
     """
     wanted = ref if ref.startswith("refs/") or _SHA.fullmatch(ref) else await _ref(ref)
     how = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", *([f"--depth={depth}"] if depth else []))
-    kept = f"refs/patchwright/fetched/{wanted.removeprefix('refs/')}"
+    # By a digest: a branch `a` that was fetched once would be in the way of a later `a/b`.
+    kept = f"refs/patchwright/fetched/{hashlib.sha256(wanted.encode()).hexdigest()[:32]}"
     try:
         await git("fetch", "-q", *how, access.url, f"+{wanted}:{kept}", at=bare, env=access.env,
                   protocols=_protocol(access))  # fmt: skip

@@ -156,6 +156,26 @@ async def test_the_head_of_a_forks_pull_request_can_be_fetched(scene: Scene, bar
     assert await fetch(access, bare, f"refs/pull/{number}/head", depth=1) == sha
 
 
+async def test_a_shallow_copy_is_enough_to_push_from(scene: Scene, bare: Path) -> None:
+    for index in range(3):
+        last = await scene.forge.push(SLUG, "mia", "main", {"calc.py": f"{index}\n"}, str(index))
+    access = await scene.bot.git_access(SLUG)
+    base = await fetch(access, bare, "main", depth=1)
+    assert base == last
+    assert await git_line("rev-list", "--count", base, at=bare) == "1"
+    await push(access, bare, await change(bare, base, "one"), BRANCH, None)
+    assert await fetch(access, bare, base, depth=2) == base  # by its id
+
+
+async def test_a_branch_that_became_a_folder_of_branches_can_be_fetched(scene: Scene, bare: Path) -> None:
+    access = await scene.bot.git_access(SLUG)
+    await scene.forge.push(SLUG, "mia", "topic", {"calc.py": "x\n"}, "One")
+    await fetch(access, bare, "topic")
+    await git("update-ref", "-d", "refs/heads/topic", at=scene.forge.bare(scene.forge.repo(SLUG)))
+    sha = await scene.forge.push(SLUG, "mia", "topic/more", {"calc.py": "y\n"}, "Two")
+    assert await fetch(access, bare, "topic/more") == sha
+
+
 async def test_author_and_co_authors(scene: Scene, bare: Path) -> None:
     _, base = await start(scene, bare)
     mia = scene.forge.add_person("mia")

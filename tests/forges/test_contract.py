@@ -146,6 +146,10 @@ class TestForge:
         number = await scene.forge.open_pull(SLUG, "eve", "eve:fix/1", "main", "Take it")
         assert (await bot.pull(SLUG, number)).head_repository == "eve/demo"
         assert await bot.pull_of(SLUG, "fix/1") is None
+        await scene.forge.fork(SLUG, "octo", "copy")  # of the same owner, so that `owner:branch` is the same
+        await scene.forge.push("octo/copy", "eve", "fix/1", {"calc.py": "evil too\n"}, "Mine")
+        await scene.forge.open_pull(SLUG, "eve", "octo/copy:fix/1", "main", "Take it too")
+        assert await bot.pull_of(SLUG, "fix/1") is None
 
     async def test_where_there_are_no_drafts_a_plain_one_is_opened(self, scene: Scene, bot: Forge) -> None:
         scene.forge.repo(SLUG).drafts = False

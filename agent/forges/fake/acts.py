@@ -129,10 +129,10 @@ class FakeForge(Core):
     async def open_pull(
         self, slug: str, login: str, head: str, base: str, title: str, body: str = "", *, draft: bool = False
     ) -> int:
-        """The new pull request's number. `head`: a branch, or `owner:branch` of a fork."""
+        """The new pull request's number. `head`: a branch; `owner:branch` or `owner/name:branch` of a fork."""
         repo, who = self.repo(slug), self.add_person(login)
         owner, _, branch = head.rpartition(":")
-        source = self.repo(f"{owner}/{repo.name}") if owner else repo
+        source = self.repo(owner if "/" in owner else f"{owner}/{repo.name}") if owner else repo
         sha, base_sha = await self.sha(source, branch), await self.sha(repo, base)
         if sha is None or base_sha is None:
             raise invalid("PullRequest", "head" if sha is None else "base", "invalid")

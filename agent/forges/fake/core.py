@@ -168,13 +168,14 @@ class Core(Faults):
         self.changed()
         return repo
 
-    async def fork(self, slug: str, login: str) -> Repo:
-        """A copy of a repository that belongs to somebody else."""
+    async def fork(self, slug: str, login: str, name: str | None = None) -> Repo:
+        """A copy of a repository that belongs to somebody else, or has another name."""
         parent = self.repo(slug)
         self.add_person(login)
         repo = Repo(
-            self.world.new_id(), login, parent.name, parent.private, parent.default_branch, self.stamp(), parent=slug
-        )
+            self.world.new_id(), login, name or parent.name, parent.private, parent.default_branch, self.stamp(),
+            parent=slug,
+        )  # fmt: skip
         await asyncio.to_thread(shutil.copytree, self.bare(parent), self.bare(repo))
         self.world.repos.append(repo)
         return repo
