@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
@@ -24,6 +24,7 @@ class State(StrEnum):
     STALE = "stale"  # something newer had come before it
 
 
+_WISH: Final = tuple(field.name for field in fields(Wish))
 ACTIVE: Final = frozenset({State.WAITING, State.QUEUED, State.RUNNING})
 
 
@@ -92,7 +93,7 @@ def request_id(delivery: Delivery) -> str:
 
 
 def wish_to_json(wish: Wish) -> str:
-    return json.dumps(asdict(wish))
+    return json.dumps({name: getattr(wish, name) for name in _WISH})
 
 
 def wish_from_json(text: str) -> Wish:

@@ -84,11 +84,18 @@ def receive(connection: sa.Connection, deliveries: Sequence[Delivery]) -> list[R
     known: dict[str, str | None] = {row.guid: row.request for row in connection.execute(_KNOWN_GUIDS, {"guids": guids})}
     ids = [request_id(delivery) for delivery in deliveries if delivery.wish]
     requests = set(connection.scalars(_KNOWN_REQUESTS, {"ids": ids}))
-    return [_receive(connection, delivery, known, requests) for delivery in deliveries]
+    kept: list[dict[str, Any]] = []
+    results = [_receive(connection, delivery, known, requests, kept) for delivery in deliveries]
+    _write(connection, kept)
+    return results
 
 
 def _receive(
-    connection: sa.Connection, delivery: Delivery, known: dict[str, str | None], requests: set[str]
+    connection: sa.Connection,
+    delivery: Delivery,
+    known: dict[str, str | None],
+    requests: set[str],
+    kept: list[dict[str, Any]],
 ) -> Received:
     if delivery.guid in known:
         return Received(Outcome.DUPLICATE, known[delivery.guid])
@@ -96,8 +103,9 @@ def _receive(
         return Received(Outcome.NOTHING)
     request = request_id(delivery) if delivery.wish else None
     known[delivery.guid] = request
-    _keep(connection, delivery, request)
+    kept.append(_row(delivery, request))
     if delivery.takes_back:
+        _write(connection, kept)  # it is looked for below
         _take_back(connection, delivery)
     if request is None:
         return Received(Outcome.NOTHING)
@@ -111,9 +119,9 @@ def _receive(
     return Received(Outcome.STALE if void else Outcome.NEW, request)
 
 
-def _keep(connection: sa.Connection, delivery: Delivery, request: str | None) -> None:
+def _row(delivery: Delivery, request: str | None) -> dict[str, Any]:
     key = delivery.object
-    row = {
+    return {
         "guid": delivery.guid,
         "event": delivery.event,
         "action": delivery.action,
@@ -125,7 +133,12 @@ def _keep(connection: sa.Connection, delivery: Delivery, request: str | None) ->
         "request": request,
         "received": now(),
     }
-    connection.execute(_KEEP, row)
+
+
+def _write(connection: sa.Connection, kept: list[dict[str, Any]]) -> None:
+    if kept:
+        connection.execute(_KEEP, kept)
+        kept.clear()
 
 
 def _ask(connection: sa.Connection, delivery: Delivery, request: str, void: str) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
@@ -21,6 +22,7 @@ from service.webhooks.model import Delivery
 
 _LOG = logging.getLogger("patchwright.service")
 _MOST: Final = 200  # deliveries in a transaction
+_APART: Final = 0.01  # seconds between the beginnings of two: what comes meanwhile shares the second's cost
 _LONGEST_LINE: Final = 5000
 
 Item = tuple[Delivery, "asyncio.Future[Received]"]
@@ -53,7 +55,10 @@ class Recorder:
         return await answer
 
     def _work(self) -> None:
+        began = 0.0
         while (first := self._line.get()) is not None:
+            time.sleep(max(0.0, began + _APART - time.monotonic()))
+            began = time.monotonic()
             items, last = [first], False
             while len(items) < _MOST and not last:
                 try:

@@ -226,6 +226,8 @@ async def test_bodies_at_once_are_bounded(sqlite: str) -> None:
             *(answer_of(served.port, head("Content-Length: 1000"), b"x" * 900) for _ in range(3))
         )
         assert sorted(answer.split()[1] for answer in answers) == [b"408", b"503", b"503"]
+        forged = headers("ping", "guid-1", b"{}")
+        assert (await served.send(b"x" * 900, **forged)).status_code == 401  # there is room again
 
 
 async def test_a_body_that_trickles_is_cut_off(sqlite: str) -> None:
@@ -246,6 +248,13 @@ async def test_headers_that_never_end_are_cut_off(sqlite: str, kind: str) -> Non
         assert loop.time() - began < 5
         assert answer.startswith(b"HTTP/1.1 200") or kind != "second"
         assert (await served.client.get("/healthz")).status_code == 200
+
+
+async def test_a_connection_that_rests_between_requests_is_kept(sqlite: str) -> None:
+    async with serving(settings(sqlite, header_seconds=1)) as served:
+        ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        answer = await answer_of(served.port, ask, ask.replace(b"x", b"x\r\nConnection: close"), pause=1.5)
+        assert answer.count(b"HTTP/1.1 200") == 2
 
 
 async def test_headers_are_bounded(served: Served) -> None:

@@ -150,6 +150,7 @@ def test_what_no_database_can_hold_is_replaced() -> None:
         ("Hello,\n@patchwright[bot] retry, please", WishKind.RETRY),
         ("@patchwright, stop!", WishKind.STOP),
         ("@patchwright explain", WishKind.EXPLAIN),
+        ("@patchwright \u017ftop", WishKind.HELP),  # a long s, which is an s to regular expressions without case
         ("@patchwright", WishKind.HELP),
         ("@patchwright fixed it", WishKind.HELP),
         ("@patchwright fix-it", WishKind.HELP),
