@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from agent.git import git
 from agent.network import Access
 from agent.runs import RunFolder
 from sandbox.base import Sandbox
-from sandbox.scratch import scratch
+from sandbox.scratch import remove_folder, scratch
 
 if TYPE_CHECKING:
     from sandbox.leftovers import Sweeper
@@ -53,7 +52,7 @@ class Machine:
         spec = self.access.applied(plain)
         if self.kind == "none":
             folder = self.run.path / "work" / purpose
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
             folder.mkdir(parents=True)
             spec = replace(spec, folder=str(folder))
         with admission.told(lambda waiting: self.tell(str(waiting))):
@@ -64,7 +63,7 @@ class Machine:
 
     def clear(self) -> None:
         """Remove the folders that were worked in."""
-        shutil.rmtree(self.run.path / "work", ignore_errors=True)
+        remove_folder(self.run.path / "work")
 
 
 async def _entered(sandbox: Sandbox) -> None:

@@ -128,6 +128,9 @@ async def enter(
         return Place()
     try:
         await _wait(ledger, number, need, memory)
+    except OSError:
+        ledger.leave(number)
+        return Place()
     except BaseException:
         ledger.leave(number)
         raise

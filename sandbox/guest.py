@@ -37,6 +37,7 @@ SPOOL_HEAD = 8 << 20  # the file of a long output holds this much from its begin
 SPOOL_TAIL = 4 << 20  # ... and this much from its end
 DRAIN = 0.05  # seconds given to output that is on its way when the command has ended
 WATCH_EVERY = 0.2
+PATH_MAX = 4096  # bytes; a shell can be in a folder deeper than that, and nobody can start there again
 SHELLS = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash")
 
 encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -1415,7 +1416,7 @@ class Guest(object):
                 cwd, _, variables = file.read(size).partition(b"\0")
             if variables.endswith(b": end\n") and cwd.startswith(b"/"):
                 self.keep_variables(command.session_file, variables)
-                self.session_cwd = cwd
+                self.session_cwd = cwd if len(cwd) < PATH_MAX else self.session_cwd
         except (OSError, Refused):
             pass
         return to_text(self.session_cwd or self.workdir)

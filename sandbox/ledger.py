@@ -7,12 +7,13 @@ too (`runtime`); the two floors don't know each other, and what they write diffe
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -50,12 +51,18 @@ class Ledger:
     def join(self, need: int) -> int:
         """The number of a new entry, behind all others."""
         with self._locked():
-            number = max((entry.number for entry in self._read()), default=0) + 1
+            self._read()  # so that the numbers of the dead are free
+            number = max((int(path.stem) for path in self._folder.glob("*.json")), default=0) + 1
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             descriptor = os.open(self._path(number), flags, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             self._mine[number] = descriptor
-            self._write(Entry(number, need, os.getpid()))
+            try:
+                self._write(Entry(number, need, os.getpid()))
+            except OSError:  # the disk is full: an entry that says nothing would hold its place for ever
+                self._path(number).unlink(missing_ok=True)
+                os.close(self._mine.pop(number))
+                raise
         return number
 
     def enter(self, number: int, may: Callable[[Sequence[Entry]], bool]) -> list[Entry] | None:
@@ -64,7 +71,10 @@ class Ledger:
             entries = self._read()
             if not may(entries):
                 return entries
-            self._write(replace(next(entry for entry in entries if entry.number == number), live=True))
+            mine = next((entry for entry in entries if entry.number == number), None)
+            if mine is None:
+                raise OSError(errno.EIO, "the entry can't be read any more", str(self._path(number)))
+            self._write(replace(mine, live=True))
             return None
 
     def measure(self, number: int, meter: str) -> None:
@@ -114,7 +124,8 @@ class Ledger:
             if int(path.stem) not in self._mine and _is_free(path):
                 path.unlink(missing_ok=True)
                 continue
-            found.append(Entry(**json.loads(path.read_bytes())))
+            with suppress(ValueError, TypeError):  # cut off by a full disk, or another release's: it counts as none
+                found.append(Entry(**json.loads(path.read_bytes())))
         return found
 
 

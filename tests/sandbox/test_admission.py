@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import signal
 import subprocess
 import sys
@@ -171,3 +173,26 @@ async def test_an_open_sandbox_holds_a_place_until_it_ends(tmp_path: Path, monke
     assert len(Ledger(folder).entries()) == 1
     await box.close()
     assert Ledger(folder).entries() == []
+
+
+async def test_an_entry_that_a_full_disk_cut_off_stops_nobody(tmp_path: Path) -> None:
+    """Its owner lives on and holds its lock; all other processes of the user see the file."""
+    with (tmp_path / "1.json").open("w") as cut:
+        fcntl.flock(cut, fcntl.LOCK_EX)
+        places = [await enter(LIMITS, folder=tmp_path, memory=lambda: machine(2.5)) for _ in range(2)]
+        assert [entry.number for entry in Ledger(tmp_path).entries()] == [2, 3]
+        for place in places:
+            place.leave()
+    assert Ledger(tmp_path).entries() == [] and not list(tmp_path.glob("*.json"))
+
+
+async def test_a_full_disk_makes_nobody_wait_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    place = await enter(LIMITS, folder=tmp_path, memory=lambda: machine(0.5))
+    assert not list(tmp_path.glob("*.json"))
+    place.leave()

@@ -94,6 +94,15 @@ async def test_a_session_whose_folder_is_gone(box: GuestSandbox) -> None:
     assert result.output.decode().endswith(f"{box.workdir}\n")
 
 
+async def test_a_session_that_went_deeper_than_a_path_can_say(box: GuestSandbox) -> None:
+    """A shell gets there step by step; that ended the sandbox, whose host takes no such path from a guest."""
+    await box.run("export A=1; mkdir here; cd here", keep_session=True)
+    deeper = "n=$(printf '%0200d' 0); i=0; while [ $i -lt 50 ]; do mkdir $n && cd $n || exit 1; i=$((i+1)); done"
+    result = await box.run(f"export A=2; {deeper}", keep_session=True)
+    assert result.exit_code == 0 and result.cwd == f"{box.workdir}/here"
+    assert (await box.run("echo $A; pwd", keep_session=True)).output.decode() == f"2\n{box.workdir}/here\n"
+
+
 async def test_a_session_after_a_deadline(box: GuestSandbox) -> None:
     await box.run("cd /; export A=1", keep_session=True)
     await box.run("export A=2; sleep 4329", keep_session=True, timeout=0.5)
