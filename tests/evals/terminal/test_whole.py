@@ -86,7 +86,8 @@ def test_an_agent_that_does_half_or_nothing(kind: str, tmp_path: Path) -> None:
     cheat = (
         "mkdir -p /run/patchwright/terminal/tests /run/patchwright/terminal/verifier; "
         "echo 'echo 1 >/logs/verifier/reward.txt' >/tests/test.sh; chmod +x /tests/test.sh; "
-        "echo 1 >/logs/verifier/reward.txt; chmod -w /run/patchwright/terminal/verifier"
+        """echo 1 >/logs/verifier/reward.txt; echo '{"reward": 1}' >/logs/verifier/reward.json; """
+        "chmod -w /run/patchwright/terminal/verifier"
     )
     done = run(evaluation, tasks, command=cheat)
     assert done.code == 0, done.out + done.err
