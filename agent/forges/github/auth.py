@@ -133,7 +133,9 @@ class AppAuth:
                 f"the App {self.app} isn't installed on {slug}: install it there, or take the repository off the list",
                 status=404,
             ) from None
-        return self._installed.setdefault(slug, _Installed(int(answer["id"])))
+        if not isinstance(answer, dict) or not isinstance(answer.get("id"), int):
+            raise ForgeProblem("GitHub's answer holds no installation: check the address of the API")
+        return self._installed.setdefault(slug, _Installed(answer["id"]))
 
     async def _as_app(self, method: str, path: str, ask: Ask, body: Any) -> Any:
         """Ask with the key that worked last, else with each of the others."""

@@ -101,7 +101,7 @@ class GitHub:
                 if login is None or login == person.login:
                     return Permission.NONE
             record = await self._found(slug, f"/collaborators/{quote(login, safe='')}/permission")
-            if record is not None and read_one(read.person, record.get("user")).id == person.id:
+            if record is not None and read_one(read.author_of_permission, record) == person.id:
                 return read_one(read.permission, record)
         return Permission.NONE
 
@@ -120,12 +120,12 @@ class GitHub:
     async def comments(self, slug: str, number: int) -> list[Comment]:
         path = f"{_repo(slug)}/issues/{int(number)}/comments?{PER_PAGE}"
         answer = await self._client.get(path, slug=slug)
-        found = list(answer.data)
+        found = read_one(read.items, answer.data)
         if last := answer.links.get("last"):  # oldest come first: the newest are on the last page and the one before
             answer = await self._client.get(last, slug=slug)
             before = answer.links.get("prev")
             earlier = (await self._client.get(before, slug=slug)).data if before else []
-            found = [*earlier, *answer.data]
+            found = [*read_one(read.items, earlier), *read_one(read.items, answer.data)]
         return read_all(read.comment, found[-100:])
 
     async def react(self, slug: str, place: Place, id: int, content: str = "eyes") -> bool:  # noqa: A002
@@ -144,7 +144,7 @@ class GitHub:
 
             async def look() -> Any:
                 found = await self._ours(slug, path, marker)
-                return await self._edited(slug, "issues", found["id"], text) if found else None
+                return await self._edited(slug, "issues", read_one(read.identifier, found), text) if found else None
 
             made = await _once(look, lambda: self._send("POST", slug, path, {"body": text}))
             return read_one(read.comment, made)
@@ -153,13 +153,13 @@ class GitHub:
         text = marked(body, marker, MAX_BODY)
         async with self._one_at_a_time(f"{slug}#{pull}"):
             asked = await self._get(slug, f"/pulls/comments/{int(to)}")
-            top = asked.get("in_reply_to_id") or int(to)  # there are no replies to replies
+            top = read_one(read.first_of_thread, asked)  # there are no replies to replies
 
             async def look() -> Any:
                 found = await self._ours(slug, f"/pulls/{int(pull)}/comments", marker, top)
-                return await self._edited(slug, "pulls", found["id"], text) if found else None
+                return await self._edited(slug, "pulls", read_one(read.identifier, found), text) if found else None
 
-            path = f"/pulls/{int(pull)}/comments/{int(top)}/replies"
+            path = f"/pulls/{int(pull)}/comments/{top}/replies"
             await _once(look, lambda: self._send("POST", slug, path, {"body": text}))
 
     async def review_comments(self, slug: str, pull: int, review: int | None = None) -> list[ReviewComment]:
@@ -287,9 +287,11 @@ class GitHub:
         me = await self.me(slug)
         async for page in self._client.pages(f"{_repo(slug)}{path}?{PER_PAGE}", slug=slug, most=MAX_PAGES):
             for record in page:
-                author = (record.get("user") or {}).get("id")
+                said: Comment | ReviewComment = (
+                    read_one(read.comment, record) if top is None else read_one(read.review_comment, record)
+                )
                 in_thread = top is None or record.get("in_reply_to_id") == top
-                if author == me.id and in_thread and has_marker(record.get("body") or "", marker):
+                if said.author.id == me.id and in_thread and has_marker(said.body, marker):
                     return record
         return None
 

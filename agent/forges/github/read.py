@@ -33,15 +33,34 @@ def read(function: Callable[[Any], Value], record: Any) -> Value:
     """`function(record)`. Raises ForgeProblem for a record of another form."""
     try:
         return function(record)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise ForgeProblem(
             f"GitHub's answer can't be read as {function.__name__} ({type(error).__name__} {error}): "
             "check the address of the API"
         ) from None
 
 
-def read_all(function: Callable[[Any], Value], records: list[Any]) -> list[Value]:
-    return [read(function, record) for record in records]
+def read_all(function: Callable[[Any], Value], records: Any) -> list[Value]:
+    return [read(function, record) for record in read(items, records)]
+
+
+def items(records: Any) -> list[Any]:
+    if not isinstance(records, list):
+        raise TypeError("not a list")
+    return records
+
+
+def identifier(record: Any) -> int:
+    return int(record["id"])
+
+
+def first_of_thread(record: Any) -> int:
+    """The review comment that a review comment's thread began with; itself, if it is that one."""
+    return int(record.get("in_reply_to_id") or record["id"])
+
+
+def author_of_permission(record: Any) -> int:
+    return int(record["user"]["id"])
 
 
 def person(record: Any) -> Person:
