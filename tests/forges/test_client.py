@@ -15,6 +15,7 @@ from agent.forges.github.auth import AppAuth, TokenAuth
 from agent.forges.github.client import Client, Pace
 from agent.forges.github.forge import open_github
 from tests.forges.conftest import QUICK, SLUG, Scene
+from tests.forges.receiver import receiver
 
 
 async def test_a_secondary_limit_is_waited_out_for_as_long_as_github_says(scene: Scene) -> None:
@@ -261,3 +262,21 @@ async def test_addresses_of_github_and_of_an_enterprise_server(base: str, addres
     assert bot.address(Person(7, "ann")) == address
     assert (await bot.git_access(SLUG)).url == url
     await bot.close()
+
+
+async def test_a_repository_that_was_renamed_is_followed_with_its_token(scene: Scene) -> None:
+    """GitHub answers 301 with an address below its own API."""
+    await scene.bot.repository(SLUG)
+    scene.forge.rename_repository(SLUG, "new-name").private = True
+    assert (await scene.bot.repository(SLUG)).slug == "octo/new-name"
+    number = await scene.forge.open_issue("octo/new-name", "mia", "Bug")
+    said = await scene.bot.say(SLUG, number, "Looking", "status")  # a POST is sent on as one
+    assert [note.id for note in scene.forge.repo("octo/new-name").notes] == [said.id]
+
+
+async def test_no_token_goes_to_where_a_redirect_leads(scene: Scene) -> None:
+    async with receiver() as elsewhere:
+        scene.forge.moved["octo/demo"] = elsewhere.url
+        with pytest.raises(ForgeProblem):
+            await scene.bot.repository(SLUG)
+        assert not elsewhere.got

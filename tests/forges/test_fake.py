@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -375,6 +376,17 @@ async def test_another_process_can_have_it_act(tmp_path: Path) -> None:
             assert (tmp_path / "key").stat().st_mode & 0o077 == 0
 
     await asyncio.to_thread(story)
+
+
+def test_without_its_extra_or_its_port_it_says_what_to_do(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['uvicorn'] = None; from agent.forges.fake.__main__ import main; sys.exit(main())"
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert said.returncode == 2 and "patchwright[service]" in said.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "agent.forges.fake", str(tmp_path), "--port", port]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 2 and f"port {port}" in said.stderr and "Traceback" not in said.stderr
 
 
 def test_the_seam_and_the_client_cost_little() -> None:

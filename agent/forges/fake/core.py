@@ -67,6 +67,7 @@ class Core(Faults):
         self.url = ""
         self.asked: deque[Asked] = deque(maxlen=10_000)
         self.git_lock = asyncio.Lock()
+        self.moved: dict[str, str] = {}  # old slug -> where its requests are sent on
         self._saving: asyncio.Task[None] | None = None
         if not self.world.accounts:
             self.world.accounts.append(Account(*ACTIONS_BOT, bot=True))
@@ -165,6 +166,16 @@ class Core(Faults):
             await git("symbolic-ref", "HEAD", f"refs/heads/{repo.default_branch}", at=bare)
         if files is not None:
             await self.write(repo, "main", files, "First commit", access.account(self.world, owner))
+        self.changed()
+        return repo
+
+    def rename_repository(self, slug: str, name: str) -> Repo:
+        """Give a repository another name; requests to the old one are sent on, as GitHub does."""
+        repo = self.repo(slug)
+        old = self.bare(repo)
+        repo.name = name
+        old.rename(self.bare(repo))
+        self.moved[slug.lower()] = f"{self.api}/repos/{repo.slug}"
         self.changed()
         return repo
 

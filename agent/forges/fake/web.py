@@ -143,6 +143,8 @@ async def _run(forge: FakeForge, request: Request, one: Endpoint) -> Response:
     try:
         who = access.caller(forge.world, request.headers.get("authorization"))
         call = Call(forge, request, who, dict(request.path_params))
+        if (onward := _moved(call)) is not None:
+            return JSONResponse({"message": "Moved Permanently", "url": onward}, 301, headers={"location": onward})
         if one.permission is not None:
             access.require(forge.world, call.repo, who, one.permission, one.level, one.at_least)
         if request.method in ("POST", "PATCH", "PUT"):
@@ -155,6 +157,15 @@ async def _run(forge: FakeForge, request: Request, one: Endpoint) -> Response:
     if result.data is None:
         return Response(status_code=result.status, headers=result.headers)
     return JSONResponse(result.data, result.status, headers=result.headers)
+
+
+def _moved(call: Call) -> str | None:
+    """Where a request for a renamed repository is sent on to."""
+    old = f"{call.path.get('owner')}/{call.path.get('repo')}"
+    if (there := call.forge.moved.get(old.lower())) is None:
+        return None
+    rest = str(call.request.url).partition(f"/repos/{old}")[2]
+    return there + rest
 
 
 def _body(data: bytes) -> dict[str, Any]:

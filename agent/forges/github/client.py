@@ -27,7 +27,7 @@ MAX_ANSWER = 32_000_000
 _LIMITED = re.compile(r"rate limit|abuse detection", re.IGNORECASE)
 _NEXT = re.compile(r'<([^<>]+)>\s*;[^,]*?\brel="([a-z]+)"')
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
-_ANSWERED = frozenset({301, 302, 307, 308})
+_REDIRECTED = frozenset({301, 302, 307, 308})
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +184,16 @@ class Client:
             "User-Agent": "patchwright",
             **({"Content-Type": "application/json"} if content is not None else {}),
         }
-        async with self._places:
-            for _ in range(4):
-                if method != "GET":
-                    await self._turn_to_write()
+        for _ in range(4):
+            if method != "GET":
+                await self._turn_to_write()  # before it takes a place: reads don't wait for writes
+            async with self._places:
                 response = await self._http.request(method, url, headers=headers, content=content)
-                if response.status_code not in _ANSWERED or not (target := response.headers.get("location")):
-                    return response
-                if not self._ours(target := urljoin(url, target)):
-                    return response
-                url = target
+            if response.status_code not in _REDIRECTED or not (target := response.headers.get("location")):
+                break
+            if not self._ours(target := urljoin(url, target)):
+                break
+            url = target
         return response
 
     def _url(self, path: str) -> str:
