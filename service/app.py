@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from service.api import router
 from service.limits import BodyLimits
 from service.settings import ServiceSettings
 from service.store import Recorder, Store, StoreUnavailable
@@ -21,7 +22,7 @@ from service.webhooks.rates import RateLimit, RateLimits
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
-    """`app.state` has `settings`, and while it runs `store` (for threads) and `intake`."""
+    """`app.state` has `settings`, `runs` (a folder), and while it runs `store` (for threads) and `intake`."""
 
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:
@@ -33,8 +34,11 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         finally:
             store.close()
 
-    app = FastAPI(title="Patchwright", lifespan=opened, docs_url=None, redoc_url=None)
-    app.state.settings = settings
+    app = FastAPI(
+        title="Patchwright", lifespan=opened, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
+    )
+    app.state.settings, app.state.runs = settings, settings.runs
+    app.include_router(router)
     app.add_middleware(BodyLimits, most=settings.max_body, at_once=settings.max_bodies, seconds=settings.body_seconds)
     app.add_route("/webhooks/github", _github, methods=["POST"])  # past FastAPI's dependencies, which take time
     app.add_api_route("/healthz", _healthy, methods=["GET"], include_in_schema=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from agent.forges.base import Secret
@@ -19,6 +20,17 @@ from service.webhooks.rates import Rate
 SHORTEST_SECRET: Final = 16  # characters
 PER_REPOSITORY: Final = Rate(60, 120)
 PER_SENDER: Final = Rate(30, 60)
+
+
+def database_of(environment: Mapping[str, str]) -> Secret:
+    """Where requests are kept. Raises SettingsProblem."""
+    named = Environment(environment).secret("PATCHWRIGHT_DATABASE")
+    return named or Secret(f"sqlite:///{home() / 'service.sqlite'}")
+
+
+def runs_folder() -> Path:
+    """A folder for each attempt at an issue."""
+    return home() / "service" / "runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,8 @@ class ServiceSettings:
     body_seconds: float = 20.0
     """For the whole body, however it trickles."""
     connections: int = 500
+    runs: Path = field(default_factory=runs_folder)
+    """Where the work process keeps its runs; read here."""
     per_repository: Rate = PER_REPOSITORY
     """New wishes a minute, and how many of them at once."""
     per_sender: Rate = PER_SENDER
@@ -50,7 +64,7 @@ def from_environment(environment: Mapping[str, str]) -> ServiceSettings:
     reader = Environment(environment)
     name = reader.text("PATCHWRIGHT_BOT_NAME", "patchwright")
     return ServiceSettings(
-        database=reader.secret("PATCHWRIGHT_DATABASE") or Secret(f"sqlite:///{home() / 'service.sqlite'}"),
+        database=database_of(environment),
         webhook_secrets=_webhook_secrets(reader),
         me=Myself(
             name=name,

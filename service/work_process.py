@@ -26,6 +26,7 @@ from service.bot.running import RunSettings
 from service.bot.threads import StoredThreads
 from service.dispatch import Dispatcher
 from service.environment import Environment, SettingsProblem
+from service.settings import database_of, runs_folder
 from service.store import Request, Store
 from service.webhooks.model import WishKind
 from service.worker import working
@@ -55,7 +56,7 @@ def from_environment(environment: Mapping[str, str]) -> WorkSettings:
     """Raises SettingsProblem."""
     reader = Environment(environment)
     folder = home() / "service"
-    database = reader.secret("PATCHWRIGHT_DATABASE") or Secret(f"sqlite:///{home() / 'service.sqlite'}")
+    database = database_of(environment)
     url = database.reveal()
     jobs = url.removesuffix(".sqlite") + "-jobs.sqlite" if url.startswith("sqlite:") else url
     app, token = reader.maybe_number("PATCHWRIGHT_GITHUB_APP_ID"), reader.secret("PATCHWRIGHT_GITHUB_TOKEN")
@@ -78,7 +79,7 @@ def from_environment(environment: Mapping[str, str]) -> WorkSettings:
     name = reader.text("PATCHWRIGHT_BOT_NAME", "patchwright")
     branches = reader.text("PATCHWRIGHT_BOT_BRANCHES", "patchwright/")
     run_url = f"{address}/runs/{{run}}" if address else ""
-    bot = BotSettings(folder / "runs", run, name, branches, run_url, reader.text("PATCHWRIGHT_HELP_URL", ""))
+    bot = BotSettings(runs_folder(), run, name, branches, run_url, reader.text("PATCHWRIGHT_HELP_URL", ""))
     return WorkSettings(
         database, Secret(jobs), bot, folder / "mirrors",
         reader.text("PATCHWRIGHT_GITHUB_API", "https://api.github.com"), app, keys, token,

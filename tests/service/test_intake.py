@@ -140,7 +140,7 @@ async def test_a_repository_and_a_sender_may_ask_so_often(sqlite: str) -> None:
         assert (await served.deliver("ping", "guid-ping", {})).status_code == 200
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 async def test_a_database_that_is_away_is_503(served: Served, sqlite: str) -> None:
     event, payload = recorded("issues.labeled")
     path = Path(sqlite.removeprefix("sqlite:///"))
