@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from sandbox import docker_runtime, guest_python, podman, seccomp
 from sandbox.base import ImageProblem, SandboxDied, SandboxError, SandboxUnavailable
 from sandbox.channel import GUEST_ARGV
-from sandbox.docker_engine import Engine, connect, find_image, known, look, remove
-from sandbox.docker_settings import container_settings, full_network
+from sandbox.docker_engine import Engine, connect, declared_volumes, find_image, known, look, remove
+from sandbox.docker_settings import closed_volumes, container_settings, full_network, own_volumes
 from sandbox.docker_stream import DockerStream
 from sandbox.guest_python import BROUGHT_ARGV, BROUGHT_DIR
 from sandbox.machine import GuestSandbox
@@ -55,6 +55,7 @@ class DockerMachine:
     bounds: bool  # the engine limits memory and processes; else the guest does
     image: str  # its id
     variables: dict[str, str] | None = None  # what commands get on top; None: the image's own Python runs the guest
+    volumes: tuple[str, ...] = ()  # that go with it
     ended_with: int | None = None  # the container's status, where we know no other reason for its end
     _stopped: bool = False
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -71,6 +72,8 @@ class DockerMachine:
 
         try:
             remove(self.container)
+            for name in self.volumes:
+                self.client.volumes.get(name).remove()
         except (DockerException, RequestException):
             # The engine is gone or busy. The guest ends with its stdin, so nothing runs on; `prune` removes the rest.
             pass
@@ -205,7 +208,7 @@ def _create(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[Doc
         engine = look(client) if spec.runtime else known(client, kind)  # a runtime must be there now
         docker_runtime.check_runtime(engine, spec.runtime)
         image = find_image(client, spec.image or BASE_IMAGE)
-        settings, variables = _settings(engine, spec), None
+        settings, variables = _settings(engine, spec, declared_volumes(client, image)), None
         if spec.network is Network.FULL:
             settings["network_mode"] = full_network(client)
         argv: Sequence[str] = GUEST_ARGV
@@ -219,7 +222,7 @@ def _create(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[Doc
         client.close()
         raise
     bounds = engine.bounds and not docker_runtime.has_own_kernel(spec.runtime)
-    machine = DockerMachine(client, container, kind, bounds, image, variables)
+    machine = DockerMachine(client, container, kind, bounds, image, variables, own_volumes(settings))
     try:
         return machine, _attach(client, container)
     except (DockerException, RequestException, SandboxUnavailable):
@@ -227,11 +230,12 @@ def _create(spec: SandboxSpec, kind: str, interpreter: Interpreter) -> tuple[Doc
         raise
 
 
-def _settings(engine: Engine, spec: SandboxSpec) -> dict[str, Any]:
+def _settings(engine: Engine, spec: SandboxSpec, volumes: Sequence[str]) -> dict[str, Any]:
     settings = docker_runtime.settings(container_settings(spec, min(spec.limits.cpus, engine.cpus)), spec.runtime)
-    if engine.name == "Podman":
-        return podman.settings(settings, rootless=engine.rootless, bounds=engine.bounds)
-    return settings
+    is_podman = engine.name == "Podman"
+    if is_podman:
+        settings = podman.settings(settings, rootless=engine.rootless, bounds=engine.bounds)
+    return closed_volumes(settings, volumes, named=not is_podman)
 
 
 def _bring(

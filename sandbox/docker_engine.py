@@ -130,6 +130,11 @@ def find_image(client: DockerClient, name: str) -> str:
         ) from error
 
 
+def declared_volumes(client: DockerClient, image: str) -> tuple[str, ...]:
+    """The folders for which the image wants volumes. Raises DockerException."""
+    return tuple(sorted((client.images.get(image).attrs.get("Config") or {}).get("Volumes") or ()))
+
+
 def prune(kind: str = "docker") -> int:
     """Remove containers whose owner is gone; returns how many went. Raises SandboxUnavailable.
 

@@ -5,7 +5,8 @@ Left out: the policy itself (`sandbox.policy`), opening the container (`sandbox.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sandbox.docker_engine import LABEL, OWNER_LABEL
@@ -56,8 +57,38 @@ def container_settings(spec: SandboxSpec, cpus: float) -> dict[str, Any]:
         "log_config": {"type": "none"},  # what the guest says is ours, and may be gigabytes
         "auto_remove": False,
         "restart_policy": {"Name": "no"},
+        "healthcheck": {"test": ["NONE"]},  # the image's would be run beside the guest, again and again
         **({"runtime": spec.runtime} if spec.runtime else {}),
     }
+
+
+def closed_volumes(settings: Mapping[str, Any], volumes: Iterable[str], *, named: bool) -> dict[str, Any]:
+    """With a mount of ours for each folder that the image declares as a volume.
+
+    The engine would make a writable one for it, on its own disk and without a bound. What the image holds there stays
+    to be read; below a writable folder it is another such folder. `named`: the engine (Docker) makes no read-only
+    volume without a name; those are `own_volumes`, to be removed after the container.
+    """
+    from docker.types import Mount
+
+    tmpfs, mounts = dict(settings["tmpfs"]), list(settings.get("mounts", ()))
+    for volume in volumes:
+        path = posixpath.normpath(f"/{volume.lstrip('/')}")
+        above = next((folder for folder in settings["tmpfs"] if path.startswith(f"{folder}/")), None)
+        if path in tmpfs:
+            continue
+        if above is not None:
+            tmpfs[path] = tmpfs[above]
+        else:
+            name, labels = (new_name(), {OWNER_LABEL: owner()}) if named else (None, None)
+            mounts.append(Mount(path, name, type="volume", read_only=True, labels=labels))
+    return {**settings, "tmpfs": tmpfs, **({"mounts": mounts} if mounts else {})}
+
+
+def own_volumes(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the volumes that are made with this container and carry its owner's name."""
+    mounts = settings.get("mounts", ())
+    return tuple(mount["Source"] for mount in mounts if (mount.get("VolumeOptions") or {}).get("Labels"))
 
 
 def _tmpfs(size: int, files: int, mode: str, uid: int, gid: int) -> str:

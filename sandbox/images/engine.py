@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from docker.models.images import Image
 
 LABEL = "patchwright.image"  # on every image that we make; its value is `base` or `environment`
+_NAMESPACE = "patchwright/"  # of the names of all images that we make
 _SECONDS = 3600  # a build step may say nothing for long
 
 
@@ -67,11 +68,20 @@ def find_image(client: DockerClient, tag: str) -> Image | None:
 def own_images(client: DockerClient) -> list[OwnImage]:
     """The images in the engine that we made, base images first."""
     found = client.images.list(filters={"label": LABEL})
-    own = [OwnImage(str(i.id), i.labels.get(LABEL, ""), _tags(i), int(i.attrs.get("Size", 0))) for i in found]
+    own = [
+        OwnImage(str(i.id), i.labels.get(LABEL, ""), tags_of(i), int(i.attrs.get("Size", 0)))
+        for i in found
+        if made_here(i)
+    ]
     return sorted(own, key=lambda image: (image.kind, image.tags))
 
 
-def _tags(image: Image) -> tuple[str, ...]:
+def made_here(image: Image) -> bool:
+    """Whether we made it. One that somebody builds on ours inherits its label, but not its name."""
+    return LABEL in image.labels and all(tag.startswith(_NAMESPACE) for tag in tags_of(image))
+
+
+def tags_of(image: Image) -> tuple[str, ...]:
     """As both engines take them: Podman names a registry that our images never were in."""
     return tuple(tag.removeprefix("docker.io/") for tag in image.tags)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sandbox.base import SandboxUnavailable
 from sandbox.images.base_image import BASE_REPOSITORY, CachedBase, cached_bases
 from sandbox.images.cache import alone, cache_dir, images_dir, is_locked, remove_tree, unfinished
-from sandbox.images.engine import LABEL
+from sandbox.images.engine import LABEL, made_here, tags_of
 from sandbox.images.recipe import recipe
 from sandbox.images.setup_tree import cached_environments
 from sandbox.images.use import last_use, lock_file
@@ -169,14 +169,15 @@ def _images(client: DockerClient, kind: str) -> Iterator[Kept]:
     images = client.images.list(all=True)
     sizes = {_chain(image): int(image.attrs.get("Size") or 0) for image in images}
     whole = set(client.api.images(quiet=True))  # without the steps of builds, which carry their base's labels
-    own = [image for image in images if image.id in whole and image.labels.get(LABEL) in ("base", "environment")]
+    ours = [image for image in images if image.labels.get(LABEL) in ("base", "environment") and made_here(image)]
+    own = [image for image in ours if image.id in whole]
     names: Counter[Part] = Counter()
     for image in images:
         if image.id in whole:
             names.update(dict.fromkeys(_layers(kind, image, sizes), 1))
     used_now = {entry["ImageID"] for entry in client.api.containers(all=True)}
     busy = {_chain(image) for image in images if image.id in used_now}
-    others = [image for image in images if image.tags and LABEL not in image.labels]
+    others = [image for image in images if image.tags and not made_here(image)]
     theirs = {part for image in others for part in _layers(kind, image, sizes)}  # such as an image that was pulled
     building, saving, current = _building(), _saving(), f"{BASE_REPOSITORY}:{recipe().digest}"
     for image in own:
@@ -194,8 +195,8 @@ def _images(client: DockerClient, kind: str) -> Iterator[Kept]:
 
 
 def _names(image: Image) -> tuple[str, ...]:
-    """Its tags, else its id. Podman names a registry that our images never were in."""
-    return tuple(tag.removeprefix("docker.io/") for tag in image.tags) or (str(image.id),)
+    """Its tags, else its id."""
+    return tags_of(image) or (str(image.id),)
 
 
 def _chain(image: Image) -> tuple[str, ...]:

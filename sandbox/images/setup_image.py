@@ -66,7 +66,7 @@ def exists(client: DockerClient, tag: str, path: str) -> bool:
     except NotFound:
         return False
     finally:
-        container.remove(force=True)
+        container.remove(force=True, v=True)
 
 
 def folder_exists(root: Path, path: str) -> bool:
