@@ -76,3 +76,22 @@ def test_limits_are_the_models_own(tmp_path: Path) -> None:
     (record,) = evaluation.records().values()
     assert record.predicted is not None
     assert (record.predicted.outcome, record.predicted.end, record.status) == ("limit", "step limit", "no_patch")
+
+
+def test_patches_without_a_verdict_of_the_tests_are_errors_in_the_official_summary_only(tmp_path: Path) -> None:
+    """One doesn't apply, the other never lets its tests end: the model's doing, and the harness leaves no report."""
+    sleeps = "diff --git a/{0} b/{0}\nnew file mode 100644\n--- /dev/null\n+++ b/{0}\n@@ -0,0 +1 @@\n+{1}\n"
+    patches = {LIGHT[0]: sleeps.format("tests/conftest.py", "__import__('time').sleep(99)"), OTHER: "+++ b/none\n"}
+    rows = [{"instance_id": name, "model_name_or_path": "m", "model_patch": patch} for name, patch in patches.items()]
+    (tmp_path / "preds.json").write_text(json.dumps(rows))
+    evaluation = Evaluation(tmp_path)
+    done = evaluation.agent(
+        "grade", "mini", *chosen(*patches), "--predictions", str(tmp_path / "preds.json"), "--sandbox", "none",
+        "--out", str(evaluation.out), "--judge-timeout", "4",
+    )  # fmt: skip
+    assert done.code == 0, done.out + done.err
+    assert {record.status for record in evaluation.records().values()} == {"unresolved"}
+    summary = json.loads((evaluation.out / "m.out.json").read_text())
+    assert sorted(summary["error_ids"]) == sorted(patches)
+    assert (summary["unresolved_ids"], summary["completed_ids"]) == ([], [])
+    assert evaluation.report()["counts"]["unresolved"] == 2
