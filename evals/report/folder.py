@@ -70,7 +70,7 @@ def write_trajectory(folder: Path, row: Row) -> Path | None:
         return None
     record = folder / "records" / str(row["instance_id"]) / f"{row['attempt']}.json"
     sources = [path.parent / name for name in ("events.jsonl", "patch.diff", STEPS)]
-    if not _newer(path, [record, *sources, *_MADE_BY.iterdir()]):
+    if not _newer(path, [record, *sources, *filter(Path.is_file, _MADE_BY.iterdir())]):
         write_whole(path, trajectory_page(path.parent, row))
     return path
 

@@ -27,6 +27,7 @@ MAX_DIFF_LINES: Final = 1_500
 MAX_PAGE: Final = 6_000_000  # characters of all turns; the turns after that are only counted
 _FEW: Final = 60  # steps whose list is open from the start
 _BRIEF: Final = 400  # characters of thinking that is shown from the start
+_GLANCE: Final = 32  # characters of a call in the list of all steps
 _SHORT: Final = 100  # characters of an argument that stands in the line of its call
 _MAIN: Final = frozenset({("bash", "command"), ("submit", "summary")})  # what a call is about, shown without a name
 _REPLACEMENT: Final = frozenset({"old_str", "new_str"})
@@ -196,12 +197,23 @@ def _overview(events: Sequence[Event], steps: Steps) -> Html | None:
     for event in events:
         if event.type is EventType.TURN:
             number = int(event.data.get("turn") or 0)
-            names = ", ".join(str(call.get("name", ""))[:60] for call in event.data.get("calls") or []) or "no call"
+            calls = event.data.get("calls") or []
+            names = ", ".join(str(call.get("name", ""))[:60] for call in calls) or "no call"
+            about = element("span", f" {_about(calls[0])}", class_="mark") if len(calls) == 1 else None
             marks = [word for word, turns in (("changed", changed), ("failed", failed)) if number in turns]
-            mark = element("span", f" {', '.join(marks)}", class_="mark") if marks else None
-            items.append(element("li", element("a", names, href=f"#step-{number + 1}"), mark))
+            mark = element("span", f" – {', '.join(marks)}") if marks else None
+            items.append(element("li", element("a", names, href=f"#step-{number + 1}"), about, mark))
     listed = element("ol", items, class_="names")
     return element("details", element("summary", "all steps"), listed, open=len(items) <= _FEW) if items else None
+
+
+def _about(call: Mapping[str, Any]) -> str:
+    """What a call is about, in a few words: its file, or how its command begins."""
+    given = call.get("arguments")
+    arguments = given if isinstance(given, dict) else {}
+    said = next((str(arguments[name]) for name in ("path", "command", "pattern") if arguments.get(name)), "")
+    line = said.strip().partition("\n")[0]
+    return line if len(line) <= _GLANCE else f"{line[:_GLANCE]}…"
 
 
 def _between(event: Event) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.events import EventLog, EventType
@@ -250,6 +250,7 @@ def test_a_report_is_written_and_written_again_only_where_needed(tmp_path: Path)
     assert b"+another" in kept[0].read_bytes()
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
 def test_escaped_text_is_the_text_again(text: str) -> None:
     made = element("p", text, title=text)
@@ -275,18 +276,27 @@ def test_only_what_was_made_here_is_markup() -> None:
             element("a", "x", **wrong)  # type: ignore[arg-type]
 
 
+def call(command: str) -> dict[str, Any]:
+    return {"name": "bash", "arguments": {"command": command}}
+
+
 def test_a_call_is_shown_as_one_would_write_it(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     edit = {"command": "str_replace", "new_str": "b\nc\n", "old_str": "a\n", "path": "x.py"}
-    calls = [{"name": "bash", "arguments": {"command": "ls"}}, {"name": "str_replace_editor", "arguments": edit}]
-    log.append(EventType.TURN, turn=0, calls=calls, usage={"prompt": 4, "completion": 1}, seconds=1.0)
+    calls = [call("ls"), {"name": "str_replace_editor", "arguments": edit}]
+    usage = {"prompt": 4, "completion": 1}
+    log.append(EventType.TURN, turn=0, calls=calls, usage=usage, seconds=1.0)
+    log.append(EventType.TURN, turn=1, calls=[call("ls " + "x" * 90 + "\ny")], usage=usage, seconds=1.0)
+    log.append(EventType.OBSERVATION, turn=1, call=0, text="", failed=True)
     log.close()
     text = trajectory_page(tmp_path)
     assert '<strong>bash</strong></p><pre class="asked">ls</pre>' in text
     assert re.search(
         r'<span class="minus">-a</span><span class="plus">\+b</span><span class="plus">\+c</span></pre>', text
     )
-    assert "str_replace_editor command: str_replace path: x.py -a" in Page(text).text
+    seen = Page(text).text
+    assert "str_replace_editor command: str_replace path: x.py -a" in seen
+    assert "bash, str_replace_editor bash ls " + "x" * 29 + "… – failed" in seen  # the list of all steps
 
 
 def test_a_date_is_one_or_what_was_said_instead() -> None:
