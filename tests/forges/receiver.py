@@ -44,7 +44,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         kept.got.append((dict(request.headers), await request.body()))
         return Response(status_code=kept.answers.pop(0) if kept.answers else 202)
 
-    app = Starlette(routes=[Route("/webhooks/github", take, methods=["POST"])])
+    app = Starlette(routes=[Route("/webhooks/github", take, methods=["GET", "POST"])])
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
     serving = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))

@@ -275,6 +275,7 @@ async def test_a_repository_that_was_renamed_is_followed_with_its_token(scene: S
 
 
 async def test_no_token_goes_to_where_a_redirect_leads(scene: Scene) -> None:
+    await scene.bot.repository(SLUG)
     async with receiver() as elsewhere:
         scene.forge.moved["octo/demo"] = elsewhere.url
         with pytest.raises(ForgeProblem):

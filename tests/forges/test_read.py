@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.forges.base import ForgeProblem, Permission, cut
@@ -30,6 +30,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@example({"id": float("inf")})  # `1e999` in JSON
 def test_any_answer_is_read_or_a_problem(record: Any) -> None:
     for reader in READERS:
         try:
