@@ -1,8 +1,8 @@
-"""What a published image leaks beside its work folder: audited once, closed where it can be, told where it can't.
+"""What an image leaks beside its work folder: audited once, closed where it can be, told where it can't.
 
 A sandbox mounts its own checkout over the image's, so the history of that one is out of reach. A checkout elsewhere in
-the image isn't: its git folder is removed, in an image that is derived for that. Everything else that the audit finds,
-such as a later version of the project in `site-packages`, may be what the tests need, so it stays and is told.
+the image isn't: its git folder is removed, in an image that an engine derives for that. Everything else that the audit
+finds, such as a later version of the project in `site-packages`, may be what the tests need, so it stays and is told.
 
 Left out: looking for gold, which needs no image of ours (`agent eval audit --dataset`).
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.ends import RunProblem
+from agent.worktree import WorktreeProblem
 from evals.environments.base import Tell
 from evals.environments.code import Code
 from evals.environments.facts import digest_of, is_there
@@ -45,7 +46,7 @@ class Closed:
 
 
 async def closed(kind: str, image: str, workdir: str, code: Code, instance: Instance, tell: Tell) -> Closed:
-    """The image of an engine, audited and closed; kept in the cache by the image's content and the commit.
+    """The image, audited and closed; what it came to is kept in the cache by the image's content and the commit.
 
     An audit that comes to nothing is a leak like any other here: it is told, and the environment can be used.
     Raises ImageProblem, SandboxUnavailable.
@@ -83,11 +84,11 @@ async def _closed(kind: str, image: str, workdir: str, code: Code, instance: Ins
             done = await audit_own(
                 code.repository, code.commit, kind=kind, image=image, workdir=workdir, instance=instance, progress=tell
             )
-        except (AuditFailed, RunProblem) as problem:
+        except (AuditFailed, RunProblem, WorktreeProblem) as problem:  # an image without git, say
             return Closed(image, (f"{_FAILED}{problem}",))
         leaks = done.leaks
         histories = sorted({leak.where for leak in leaks if _removable(leak, workdir)})
-        if not histories:
+        if not histories or kind == "bubblewrap":  # whose folders are recipes' or the user's own
             break
         tell(f"{instance.instance_id}: removing the project's history from the image: {', '.join(histories)}")
         image = await asyncio.to_thread(_without, kind, image, histories, tell)

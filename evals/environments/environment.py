@@ -238,6 +238,7 @@ async def _built(
         built = await asyncio.to_thread(build, kind, recipe, checkout.folder, tell)
     installed = await facts_of(kind, built.image, WORKDIR)
     _check_python(instance, recipe, installed)
+    safe = await closed(kind, built.image, WORKDIR, code, instance, tell)
     facts = {
         "source": Source.RECIPE.value,
         "recipe": recipe.name,
@@ -247,10 +248,11 @@ async def _built(
         **installed,
         "code": code.said,
         "wants_network": list(recipe.wants_network),
+        "leaks": list(safe.leaks),
     }
     return InstanceEnvironment(
         kind,
-        built.image,
+        safe.image,
         WORKDIR,
         code.repository,
         code.commit,

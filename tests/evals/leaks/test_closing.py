@@ -1,8 +1,9 @@
-"""Published images lose the project's history before a run gets them, and what stays is said."""
+"""Images lose the project's history before a run gets them, and what stays is said."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from evals.environments import Options, Recipes, environment_of
+from evals.environments.closing import closed
+from evals.environments.code import Code
 from evals.leaks import LeakKind
 from evals.leaks.own import audit_own
+from sandbox.images.cache import cache_dir
 from tests.evals.leaks.images import CACHE, COPY, LEAKY, files_for_images, image_of
 from tests.evals.leaks.planted import Story, story
 from tests.sandbox.kinds import ENGINES, need
@@ -69,7 +73,32 @@ async def test_a_run_gets_no_image_with_the_projects_history(
         assert not any("looking for leaks" in line for line in again)
         assert sum("the image leaks: " in line for line in again) == 2
     finally:
+        forget(made.image)
         await asyncio.to_thread(remove, kind, made.image)
+
+
+@pytest.mark.bubblewrap
+async def test_what_no_engine_can_take_away_is_said(told: Story, home: Path, tmp_path: Path) -> None:
+    need("bubblewrap")
+    files = {**files_for_images(told, tmp_path / "files"), "unique": str(tmp_path).encode()}
+    code, lines = Code(str(told.upstream), told.base, "clone"), list[str]()
+    with image_of("bubblewrap", LEAKY, files) as image:
+        try:
+            done = await closed("bubblewrap", image, "/testbed", code, told.instance, lines.append)
+            again = await closed("bubblewrap", image, "/testbed", code, told.instance, lines.append)
+        finally:
+            forget(image)
+    assert done == again and done.image == image
+    assert sorted(line.split(":")[0] for line in done.leaks) == ["copy", "other checkout", "package cache"]
+    assert sum("looking for leaks" in line for line in lines) == 1
+    assert sum("the image leaks: " in line for line in lines) == 6
+
+
+def forget(image: str) -> None:
+    """What an audit has noted of an image that is gone after the test."""
+    for file in (cache_dir() / "leaks").glob("*.json"):
+        if json.loads(file.read_text())["image"] == image:
+            file.unlink()
 
 
 def remove(kind: str, image: str) -> None:
