@@ -18,6 +18,7 @@ from sandbox.policy import Limits
 
 ROOT = Path("/sys/fs/cgroup")
 PARENT = "patchwright"
+_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,7 @@ def make_group(limits: Limits, root: Path = ROOT) -> Group | None:
         for folder in group.folders:
             if not (folder.parents[1] / "cgroup.procs").exists():
                 raise FileNotFoundError(folder.parents[1])
-            folder.parent.mkdir(exist_ok=True)
-            if version_2:
-                for level in (root, folder.parent):
-                    (level / "cgroup.subtree_control").write_text("+memory +pids +cpu")
-            folder.mkdir()
+            _make(folder, root if version_2 else None)
             for file, value, needed in _settings(folder, limits, version_2):
                 if needed or (folder / file).exists():
                     (folder / file).write_text(value)
@@ -84,6 +81,23 @@ def make_group(limits: Limits, root: Path = ROOT) -> Group | None:
         group.remove()
         return None
     return group
+
+
+def _make(folder: Path, root: Path | None) -> None:
+    """The folder and the one above, which another process's last sandbox may take away at any moment. Raises OSError.
+
+    `root` in version 2, where controllers are handed down.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            folder.parent.mkdir(exist_ok=True)
+            for level in (root, folder.parent) if root is not None else ():
+                (level / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+            folder.mkdir()
+            return
+        except FileNotFoundError:
+            if not tries_left:
+                raise
 
 
 def _settings(folder: Path, limits: Limits, version_2: bool) -> list[tuple[str, str, bool]]:
@@ -119,7 +133,7 @@ def _kill(folder: Path) -> None:
         pids = (folder / "cgroup.procs").read_text().split()
     except OSError:
         return
-    for pid in pids:
+    for pid in filter(int, pids):  # 0: one that can't be named from here; to kill it would kill our own group
         try:
             os.kill(int(pid), signal.SIGKILL)
         except ProcessLookupError:
