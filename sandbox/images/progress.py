@@ -5,6 +5,7 @@ A step that takes under two seconds says nothing. Printing is the caller's busin
 
 from __future__ import annotations
 
+import io
 import subprocess
 import threading
 import time
@@ -17,6 +18,8 @@ from sandbox.base import ImageProblem
 QUIET_SECONDS = 2.0
 REPEAT_SECONDS = 5.0
 TAIL_LINES = 15
+TAIL_BYTES = 1 << 18  # of a step's output, which may be endless
+STEP_SECONDS = 3600.0  # as long as an engine's build may be silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,40 @@ def run_tool(
     if done.returncode:
         raise ImageProblem(failure(f"{what} failed ({argv[0]} ended with {done.returncode})", output, hint))
     return output
+
+
+def run_step(
+    argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = (), seconds: float = STEP_SECONDS
+) -> tuple[int | None, str]:
+    """Run what a repository says: its status (None: it was ended after so many seconds) and the end of its output."""
+    tail, late = bytearray(), threading.Event()
+    with subprocess.Popen(
+        argv,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=tuple(pass_fds),
+    ) as process:
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            assert isinstance(process.stdout, io.BufferedReader)
+            while data := process.stdout.read1(1 << 16):
+                tail += data
+                del tail[:-TAIL_BYTES]
+            process.wait()
+        except BaseException:  # interrupted: nothing of it may go on
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
+    return None if late.is_set() else process.returncode, tail.decode(errors="replace")
 
 
 def failure(what: str, output: str, hint: str) -> str:

@@ -27,7 +27,7 @@ from sandbox.images.cache import cache_dir, images_dir, locked, remove_tree, unf
 from sandbox.images.detect.base import SETUP_VERSION, SYSTEM_PATH, Setup, Step
 from sandbox.images.detect.tree import Tree
 from sandbox.images.dockerfile import advice
-from sandbox.images.progress import Progress, Report, failure, run_tool, silent, step
+from sandbox.images.progress import STEP_SECONDS, Progress, Report, failure, run_step, run_tool, silent, step
 from sandbox.images.setup_context import FINISH, environment, setup_context
 from sandbox.rooted import find_file
 
@@ -154,18 +154,15 @@ def _run(layer: _Layer, one: Step, place: str, env: Mapping[str, str], workdir: 
         filters.write(seccomp.program(allow_tracing=True))
         filters.seek(0)
         command = layer.command(_sandbox(layer, one, env, workdir, settings, filters.fileno()))
-        done = subprocess.run(
-            command,
-            env={"PATH": os.environ.get("PATH", SYSTEM_PATH)},  # of the program that is process 1 inside
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[filters.fileno()],
-            check=False,
+        own = {"PATH": os.environ.get("PATH", SYSTEM_PATH)}  # of the program that is process 1 inside
+        status, output = run_step(command, env=own, pass_fds=[filters.fileno()])
+    if status is None:
+        what = (
+            f"building the environment failed at step {place} `{one.name}`, which took over {STEP_SECONDS / 60:.0f} min"
         )
-    if done.returncode:
-        output = done.stdout.decode(errors="replace")
-        what = f"building the environment failed at step {place} `{one.name}` (status {done.returncode})"
+        raise ImageProblem(failure(what, output, "a set-up that ends by itself and asks for nothing."))
+    if status:
+        what = f"building the environment failed at step {place} `{one.name}` (status {status})"
         raise ImageProblem(failure(what, output, advice(output)))
 
 
