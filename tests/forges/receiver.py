@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from agent.forges.fake.server import loopback_socket
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Receiver:
 
 @contextlib.asynccontextmanager
 async def receiver() -> AsyncIterator[Receiver]:
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = loopback_socket(0)
     kept = Receiver(f"http://127.0.0.1:{listening.getsockname()[1]}/webhooks/github")
 
     async def take(request: Request) -> Response:

@@ -43,7 +43,7 @@ async def fake_forge(folder: Path, port: int = 0) -> AsyncIterator[FakeForge]:
             yield
 
     forge = FakeForge(folder)
-    listening = socket.create_server(("127.0.0.1", port))
+    listening = loopback_socket(port)
     forge.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     config = uvicorn.Config(application(forge), log_level="error", access_log=False, lifespan="off",
                             timeout_graceful_shutdown=2)  # fmt: skip
@@ -58,6 +58,19 @@ async def fake_forge(folder: Path, port: int = 0) -> AsyncIterator[FakeForge]:
         await serving
         listening.close()
         await forge.close()
+
+
+def loopback_socket(port: int) -> socket.socket:
+    """A socket on the loopback. TCP by name: asyncio turns Nagle's delays off only where it reads that."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        listening.listen(128)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def application(forge: FakeForge) -> Starlette:
