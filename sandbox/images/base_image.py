@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,18 +136,17 @@ def import_tar(source: Path, of: Recipe | None = None, *, report: Report = silen
 
 
 def cached_bases() -> list[CachedBase]:
-    """The base images in the cache, newest first."""
+    """The base images in the cache, newest first. Other processes make and remove some meanwhile."""
     found = []
     for note in (cache_dir() / "images").glob("base-*.json"):
         tar = note.with_suffix(".tar")
-        if not tar.is_file():
-            continue
-        fields = json.loads(note.read_text(encoding="utf-8"))
-        tree = note.with_suffix("")
-        size, made = tar.stat().st_size, tar.stat().st_mtime
-        where = tree if tree.is_dir() else None
-        packages = tuple(fields["packages"])
-        found.append(CachedBase(fields["digest"], fields["suite"], packages, tar, size, where, made))
+        with suppress(FileNotFoundError):
+            size, made = tar.stat().st_size, tar.stat().st_mtime
+            fields = json.loads(note.read_text(encoding="utf-8"))
+            tree = note.with_suffix("")
+            where = tree if tree.is_dir() else None
+            packages = tuple(fields["packages"])
+            found.append(CachedBase(fields["digest"], fields["suite"], packages, tar, size, where, made))
     return sorted(found, key=lambda base: base.made, reverse=True)
 
 

@@ -87,11 +87,18 @@ def _cached() -> Iterator[Kept]:
         )  # fmt: skip
     for folder in cached_environments():
         parts = _files([folder, folder.with_suffix(".json")], names)
-        used = max(folder.stat().st_mtime, last_use("bubblewrap", folder.name))
+        used = max(_changed(folder), last_use("bubblewrap", folder.name))
         yield Kept(
             folder.name, used, parts, names, _parents(folder),
             busy=saving or is_locked(lock_file("bubblewrap", folder.name)), remove=_remover(folder.name),
         )  # fmt: skip
+
+
+def _changed(path: Path) -> float:
+    """When it was; 0.0 for what another process has just removed."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _parents(folder: Path) -> frozenset[str]:

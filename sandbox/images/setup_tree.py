@@ -16,6 +16,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,9 +96,13 @@ def setup_tree(
 
 
 def cached_environments() -> list[Path]:
-    """The folders that set-ups made, the last used first."""
-    found = [path for path in (cache_dir() / "images").glob("environment-*") if path.is_dir()]
-    return sorted(found, key=lambda path: -path.stat().st_mtime)
+    """The folders that set-ups made, the last used first. Other processes make and remove some meanwhile."""
+    found: dict[Path, float] = {}
+    for path in (cache_dir() / "images").glob("environment-*"):
+        with suppress(FileNotFoundError):
+            if path.is_dir():
+                found[path] = path.stat().st_mtime
+    return sorted(found, key=lambda path: -found[path])
 
 
 def remove_environment(path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -178,6 +180,35 @@ def test_openers_never_see_half_a_tree_and_each_image_goes_once(cache: Path) -> 
         assert int(out) > 0
     evicted += len(bound(0).evicted)
     assert evicted == 4 and names() == ""
+
+
+def test_what_goes_while_the_cache_is_looked_at_is_no_error(cache: Path) -> None:
+    """Each run that has made a new image looks at all of them; several did so, and failed after their build."""
+    ended = threading.Event()
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for number in range(5):
+                for name, text in ((f"environment-{number:012d}/file", "x"), (f"environment-{number:012d}.json", "{}")):
+                    path = images_dir() / name
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_text(text)
+                base = images_dir() / f"base-{number:012d}.json"
+                base.with_suffix(".tar").touch()
+                (whole := images_dir() / ".note").write_text('{"digest": "x", "suite": "x", "packages": []}')
+                whole.rename(base)
+            for path in [*images_dir().glob("environment-0*"), *images_dir().glob("base-0*")]:
+                path.rename(gone := images_dir() / ".gone")
+                shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(300):
+            stores()
+    finally:
+        ended.set()
+        other.join()
 
 
 def test_many_record_a_use_at_once(cache: Path) -> None:
