@@ -17,6 +17,8 @@ from agent.forges.github.forge import open_github
 from tests.forges.conftest import QUICK, SLUG, Scene
 from tests.forges.receiver import receiver
 
+pytestmark = pytest.mark.heavy
+
 
 async def test_a_secondary_limit_is_waited_out_for_as_long_as_github_says(scene: Scene) -> None:
     number = await scene.forge.open_issue(SLUG, "ann", "Bug")

@@ -13,6 +13,8 @@ from agent.forges.github.forge import open_github
 from agent.git import git, git_line
 from tests.forges.conftest import QUICK, SLUG, Scene
 
+pytestmark = pytest.mark.heavy
+
 US = Identity("patchwright[bot]", "1+patchwright[bot]@users.noreply.github.com")
 BRANCH = "patchwright/issue-1"
 

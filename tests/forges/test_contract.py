@@ -11,6 +11,8 @@ from agent.forges.github.auth import TokenAuth
 from agent.forges.github.forge import open_github
 from tests.forges.conftest import QUICK, SLUG, Scene
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(params=["app", "token"])
 async def bot(request: pytest.FixtureRequest, scene: Scene) -> AsyncIterator[Forge]:

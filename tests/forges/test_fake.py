@@ -27,6 +27,8 @@ from agent.forges.github.auth import AppAuth
 from tests.forges.conftest import SLUG, Scene
 from tests.forges.receiver import Receiver, receiver
 
+pytestmark = pytest.mark.heavy
+
 SECRET = "whsec-of-the-tests"
 
 

@@ -19,6 +19,8 @@ from agent.forges.github.forge import open_github
 from agent.git import environment, git
 from tests.forges.conftest import QUICK, SLUG, Scene
 
+pytestmark = pytest.mark.heavy
+
 
 async def test_a_whole_story_leaves_no_token_anywhere(
     scene: Scene, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]

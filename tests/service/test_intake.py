@@ -18,6 +18,8 @@ from service.webhooks.rates import Rate
 from tests.service.expected import EXPECTED, recorded
 from tests.service.serving import SECRET, Served, headers, serving, settings
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> str:

@@ -16,6 +16,8 @@ from service.store.tables import METADATA
 from service.store.tokens import check_token
 from service.webhooks import Wish, WishKind
 
+pytestmark = pytest.mark.heavy
+
 FIXTURES = Path(__file__).parent / "fixtures"
 
 

@@ -15,6 +15,8 @@ from service.store.tokens import check_token, make_token, revoke_token, tokens
 from service.webhooks import Delivery, ObjectKind, WishKind
 from tests.service.deliveries import ADA, again, asked, at, comment
 
+pytestmark = pytest.mark.heavy
+
 
 def take(store: Store, *deliveries: Delivery) -> list[Outcome]:
     """One after the other, each in a transaction of its own."""

@@ -18,6 +18,8 @@ from agent.forges.base import Secret
 from service.app import create_app
 from service.settings import ServiceSettings
 
+pytestmark = pytest.mark.heavy
+
 
 def agent(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATCHWRIGHT_HOME": str(folder)}

@@ -23,6 +23,8 @@ from service.store import State, Store
 from service.store.tokens import make_token, revoke_token
 from service.webhooks.model import Delivery, ObjectKey, ObjectKind, Wish, WishKind
 
+pytestmark = pytest.mark.heavy
+
 SLUG, REPOSITORY = "octo/calc", 77
 MIA = Person(5, "mia")
 
