@@ -179,10 +179,10 @@ def is_stale(container: Container) -> bool:
     if is_gone(container.labels.get(OWNER_LABEL, "")):
         return True
     since = {"exited": container.attrs["State"].get("FinishedAt"), "created": container.attrs.get("Created")}
-    return _seconds_since(str(since.get(container.status) or "")) > ABANDONED
+    return seconds_since(str(since.get(container.status) or "")) > ABANDONED
 
 
-def _seconds_since(text: str) -> float:
+def seconds_since(text: str) -> float:
     """Of a time as engines write it, with its zone; 0 for none."""
     try:
         when = datetime.fromisoformat(text)

@@ -157,11 +157,13 @@ def _written(client: DockerClient, container: str) -> int:
 
 
 def _volumes(client: DockerClient) -> Iterator[Leftover]:
-    from sandbox.docker_engine import OWNER_LABEL
-    from sandbox.owner import is_gone
+    from sandbox.docker_engine import ABANDONED, OWNER_LABEL, seconds_since
+    from sandbox.owner import is_elsewhere, is_gone
 
     for volume in client.volumes.list(filters={"label": OWNER_LABEL}):
-        if not is_gone((volume.attrs.get("Labels") or {}).get(OWNER_LABEL, "")):
+        text = (volume.attrs.get("Labels") or {}).get(OWNER_LABEL, "")
+        old = seconds_since(str(volume.attrs.get("CreatedAt") or "")) > ABANDONED
+        if not (is_gone(text) or (old and is_elsewhere(text))):  # one that a container has isn't removed in any case
             continue
         size = (volume.attrs.get("UsageData") or {}).get("Size", 0)
         yield Leftover("volumes", str(volume.name), max(int(size), 0), partial(_remove_volume, volume))
@@ -171,7 +173,7 @@ def _remove_volume(volume: Volume) -> bool:
     from docker.errors import APIError
 
     try:
-        volume.remove(force=True)
+        volume.remove()  # by force Podman would remove the containers that use it
     except APIError as error:
         if error.status_code in (404, 409):  # gone, or a container that lives uses it
             return False

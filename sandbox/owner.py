@@ -43,3 +43,16 @@ def is_gone(text: str) -> bool:
     if not pid.isdigit() or place != _place():
         return False
     return str(start_ticks(int(pid))) != ticks
+
+
+def is_elsewhere(text: str) -> bool:
+    """True for an owner of another machine, pid namespace or boot: whether it lives can't be known by its pid."""
+    pid, _, rest = text.partition("-")
+    ticks, _, place = rest.partition("-")
+    return pid.isdigit() and ticks.isdigit() and bool(place) and place != _place()
+
+
+def boot_time() -> float:
+    """Seconds since 1970 at which this machine was started."""
+    lines = (_PROC / "stat").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("btime ")))

@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sandbox.owner import is_gone, owner
+from sandbox.owner import boot_time, is_elsewhere, is_gone, owner
 
 _PREFIX = "patchwright-"
+_CLOCK_STEPS = 3600.0  # seconds by which a clock may have been wrong while the machine started
 
 
 def scratch_folder(what: str) -> Path:
@@ -45,9 +46,11 @@ def remove_folder(path: Path) -> None:
 
 
 def _is_stale(path: Path) -> bool:
-    """A folder of this user (anybody may make names in /tmp) and of an owner that has ended."""
+    """A folder of this user (anybody may make names in /tmp) whose owner has ended, by a reboot if not before."""
     try:
-        mine = path.lstat().st_uid == os.getuid() and path.is_dir() and not path.is_symlink()
+        found = path.lstat()
+        mine = found.st_uid == os.getuid() and path.is_dir() and not path.is_symlink()
     except OSError:
         return False
-    return mine and is_gone(path.name.removeprefix(_PREFIX).partition("-")[2].rpartition("-")[0])
+    text = path.name.removeprefix(_PREFIX).partition("-")[2].rpartition("-")[0]
+    return mine and (is_gone(text) or (is_elsewhere(text) and found.st_mtime < boot_time() - _CLOCK_STEPS))

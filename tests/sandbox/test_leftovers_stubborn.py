@@ -22,6 +22,7 @@ from sandbox.base import SandboxUnavailable
 from sandbox.docker_engine import ABANDONED, connect, is_stale
 from sandbox.images.cache import images_dir
 from sandbox.leftovers import sweep
+from sandbox.owner import boot_time
 from tests.sandbox.test_leftovers import GONE, place
 
 ROOT = Path(__file__).parents[2]
@@ -137,3 +138,15 @@ def test_only_what_ended_or_was_made_long_ago_is_abandoned(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_what_a_reboot_left_goes(place: Path) -> None:
+    """Its owner is of another boot, whose pids say nothing now; nothing of this machine has lived since before it."""
+    names = {which: place / f"patchwright-work-77-88-{'0' * 12}-{which}" for which in ("before", "since")}
+    for folder in names.values():
+        folder.mkdir()
+    (place / "patchwright-work-of-somebody").mkdir()
+    for folder in (names["before"], place / "patchwright-work-of-somebody"):
+        os.utime(folder, (boot_time() - 90_000,) * 2)
+    assert {one.name for one in sweep() if one.what == "folders"} == {str(names["before"])}
+    assert names["since"].exists() and (place / "patchwright-work-of-somebody").exists()
