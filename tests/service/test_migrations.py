@@ -21,17 +21,22 @@ pytestmark = pytest.mark.heavy
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
+def written_by(schema: int, folder: Path) -> str:
+    """A database that a program with that schema wrote, as it was."""
+    with sqlite3.connect(folder / "old.sqlite") as connection:
+        connection.executescript((FIXTURES / f"schema_{schema}.sql").read_text())
+    connection.close()
+    return f"sqlite:///{folder}/old.sqlite"
+
+
 @pytest.fixture
 def schema_1(tmp_path: Path) -> str:
-    """A database that a program with schema 1 wrote, as it was."""
-    with sqlite3.connect(tmp_path / "old.sqlite") as connection:
-        connection.executescript((FIXTURES / "schema_1.sql").read_text())
-    connection.close()
-    return f"sqlite:///{tmp_path}/old.sqlite"
+    return written_by(1, tmp_path)
 
 
-def test_a_database_of_schema_1_opens_with_all_that_is_in_it(schema_1: str) -> None:
-    store = Store.open(schema_1)
+@pytest.mark.parametrize("schema", range(1, len(STEPS) + 1))
+def test_a_database_of_every_schema_opens_with_all_that_is_in_it(schema: int, tmp_path: Path) -> None:
+    store = Store.open(written_by(schema, tmp_path))
     assert store.schema() == len(STEPS)
     label, ended = store.of_thread(7001, 17)
     assert (label.wish, label.state, label.run) == (Wish(WishKind.FIX, 17), State.RUNNING, "run-1")
@@ -40,6 +45,7 @@ def test_a_database_of_schema_1_opens_with_all_that_is_in_it(schema_1: str) -> N
     thread = store.thread(7001, 17)
     assert thread is not None
     assert (thread.branch, thread.status_comment) == ("patchwright/17-totals", 550099)
+    assert (thread.attempt, thread.asked_by) == ((2, "mia") if schema > 1 else (0, None))
     assert store.notes()[0]["what"] == "submitted"
     token = check_token(store, "pw_00112233aabb_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
     assert token is not None
