@@ -89,7 +89,9 @@ def image_of(kind: str, script: str, files: Mapping[str, bytes]) -> Iterator[str
         client = connect(kind)
         try:
             tag = setup_image(client, BASE_IMAGE, setup, context, "/workspace", report=silent, whole=True)
-            yield tag
-            client.images.remove(tag, force=True)
+            try:
+                yield tag
+            finally:
+                client.images.remove(tag, force=True)
         finally:
             client.close()
