@@ -23,10 +23,11 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from agent.ends import InputProblem
 from agent.git import GitError, git
+from sandbox.policy import check_workdir
 
 CONFIG_FILE = ".patchwright.toml"
 
@@ -44,6 +45,12 @@ class SandboxSection(_Strict):
     packages: list[str] = []
     network: Literal["none", "registries", "full"] | None = None  # a wish
     workdir: str = Field(default="/workspace", pattern=r"^(/[A-Za-z0-9._-]+)+$", max_length=200)
+
+    @field_validator("workdir")
+    @classmethod
+    def _no_way_out(cls, workdir: str) -> str:
+        check_workdir(workdir)
+        return workdir
 
 
 class TestSection(_Strict):

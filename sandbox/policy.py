@@ -158,16 +158,20 @@ class SandboxSpec:
     answer_grace: float = 30.0  # seconds that the guest may be late with an answer before the sandbox counts as dead
 
     def __post_init__(self) -> None:
-        if not self.workdir.startswith("/") or os.path.normpath(self.workdir) != self.workdir:
-            raise ValueError(f"workdir must be a plain absolute path, not {self.workdir!r}")
-        first = self.workdir.split("/")[1]
-        if first in {"", "proc", "sys", "dev", "etc", "usr", "bin", "sbin", "lib", "lib64", "run"}:
-            raise ValueError(f"workdir must not lie in a system folder: {self.workdir!r}")
+        check_workdir(self.workdir)
 
     def environment(self) -> dict[str, str]:
         """What a command finds besides the image's own variables."""
         own = {"HOME": HOME, "USER": USER, "LOGNAME": USER, "TMPDIR": "/tmp"}  # noqa: S108
         return {**QUIET_ENV, **own, **self.env}
+
+
+def check_workdir(workdir: str) -> None:
+    """Raises ValueError for a path that no work folder may have; what makes images puts files there, too."""
+    if not workdir.startswith("/") or os.path.normpath(workdir) != workdir or workdir.startswith("//"):
+        raise ValueError(f"workdir must be a plain absolute path, not {workdir!r}")
+    if workdir.split("/")[1] in {"", "proc", "sys", "dev", "etc", "usr", "bin", "sbin", "lib", "lib64", "run"}:
+        raise ValueError(f"workdir must not lie in a system folder: {workdir!r}")
 
 
 def inside_ids() -> tuple[int, int]:

@@ -27,7 +27,7 @@ from sandbox.images.recipe import recipe
 from sandbox.images.resolve import DEFAULT_WORKDIR, ImageConfig, as_lines, have_base, present, root_folder
 from sandbox.images.setup_image import exists, folder_exists, setup_image
 from sandbox.images.setup_tree import setup_tree
-from sandbox.policy import HOST_IMAGE
+from sandbox.policy import HOST_IMAGE, check_workdir
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -56,6 +56,12 @@ class _Want:
     may_build: bool
     report: Report
     detect: bool = True
+
+    def __post_init__(self) -> None:
+        try:
+            check_workdir(self.at)
+        except ValueError as error:  # a repository may say it, and builds put files there
+            raise ImageProblem(f"{error}.\nTry: a folder such as {DEFAULT_WORKDIR}.") from None
 
     @property
     def at(self) -> str:

@@ -128,6 +128,8 @@ def _digest(base: Path, setup: Setup, context: Path, workdir: str) -> str:
 def _make(base: Path, setup: Setup, context: Path, workdir: str, scratch: Path, report: Report) -> Path:
     layer = _layer(base, scratch)
     work = layer.written / workdir.lstrip("/")
+    if not work.resolve().is_relative_to(layer.written.resolve()):  # `..`, or a link in a copy of the base
+        raise ImageProblem(f"the work folder {workdir} leads out of the image.\nTry: a plain path, such as /workspace.")
     shutil.copytree(context, work, symlinks=True, dirs_exist_ok=True)
     settings = build_settings(os.environ)
     for reason in settings.left_out:
