@@ -154,7 +154,7 @@ async def _ready(port: int) -> None:
 async def _until(seen: Callable[[], Any], what: str) -> Any:
     try:
         async with asyncio.timeout(_PATIENCE):
-            while not (found := seen()):
+            while not (found := seen()):  # noqa: ASYNC110  what is waited for is seen, not told
                 await asyncio.sleep(0.2)
             return found
     except TimeoutError:
