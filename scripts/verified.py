@@ -190,7 +190,8 @@ def _said(one: dict[str, Any]) -> str:
 def keep(rows: Iterable[dict[str, Any]]) -> None:
     """Put results in the place of older ones of the same instance, sandbox and kind of code."""
     found = {_place(row): row for row in (*kept(), *rows)}
-    KEPT.write_text(json.dumps([found[place] for place in sorted(found)], indent=1) + "\n", encoding="utf-8")
+    lines = ",\n".join(json.dumps(found[place]) for place in sorted(found))
+    KEPT.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def kept() -> list[dict[str, Any]]:
