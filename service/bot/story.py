@@ -49,6 +49,7 @@ class Story:
     outcome: Outcome | None = None
     message: str = ""
     summary: str = ""  # the model's words
+    earlier: tuple[str, ...] = ()  # those before each follow-up, oldest first
     files: tuple[tuple[str, str], ...] = ()  # (status letter, path)
     applies: bool | None = None
     checks: tuple[CheckSeen, ...] = ()
@@ -86,6 +87,8 @@ def story_of(run: str, events: Iterable[Event]) -> Story:
                 found["summary"] = str(event.data["facts"].get("summary", ""))
             case EventType.FOLLOW_UP:
                 found["said"] = found.get("said", 0) + 1
+                if found.get("summary"):
+                    found["earlier"] = (*found.get("earlier", ()), found["summary"])
                 found |= {"files": (), "applies": None, "outcome": None, "summary": ""}
             case EventType.PATCH:
                 checks.clear()

@@ -77,7 +77,7 @@ def pull_body(story: Story, issue: int, links: Links) -> str:
     parts = [
         closing if story.verified else f"{closing} **This change was not shown to solve it: look at it with care.**",
         "### Cause and change",
-        quoted(story.summary) if story.summary else "The run ended before it could say what was wrong.",
+        _cause(story),
         _files(story),
         "### Evidence",
         _evidence(story),
@@ -143,6 +143,14 @@ def _shown_in_short(story: Story) -> str:
     if fixed:
         return f"{code(fixed[0].command, 120)} failed before the change and passes with it"
     return "no command was found that fails before the change and passes with it"
+
+
+def _cause(story: Story) -> str:
+    """What the run said at first, then what each follow-up added."""
+    said = [words for words in (*story.earlier, story.summary) if words]
+    if not said:
+        return "The run ended before it could say what was wrong."
+    return "\n\nThen, on what was said here:\n\n".join(map(quoted, said))
 
 
 def _files(story: Story) -> str:

@@ -118,16 +118,21 @@ def test_a_follow_up_replaces_what_was_shown_before() -> None:
     facts = {"exit_code": 0, "end": "exited", "output": "", "seconds": 0.1}
     kinds = [
         (EventType.RUN_STARTED, {"base": {"commit": "b", "notes": []}}),
+        (EventType.OBSERVATION, {"ends_run": True, "facts": {"summary": "First."}}),
         (EventType.PATCH, {"files": [["M", "old"]], "tree": "t", "bytes": 1}),
         (EventType.CHECK, {"kind": "command", "command": "old", "source": "s", "verdict": "fixed",
                            "before": {**facts, "end": "deadline"}, "after": facts}),
         (EventType.RUN_ENDED, {"outcome": "verified", "exit_code": 0, "message": ""}),
         (EventType.FOLLOW_UP, {"text": "more", "tree": "", "source": "s"}),
+        (EventType.OBSERVATION, {"ends_run": True, "facts": {"summary": "Now."}}),
         (EventType.RUN_ENDED, {"outcome": "no patch", "exit_code": 4, "message": ""}),
     ]  # fmt: skip
     events = [Event(number, 10.0 * number, kind, data) for number, (kind, data) in enumerate(kinds)]
-    before, after = story_of("r", events[:4]), story_of("r", events)
+    before, after = story_of("r", events[:5]), story_of("r", events)
     assert before.checks[0].before is None
-    assert (before.verified, before.used.seconds) == (True, 30.0)
+    assert (before.verified, before.used.seconds) == (True, 40.0)
     assert (after.has_patch, after.checks, after.outcome, after.said) == (False, (), Outcome.NO_PATCH, 1)
-    assert after.used.seconds == 40.0  # nobody was at work between an end and what was said then
+    assert (after.earlier, after.summary) == (("First.",), "Now.")
+    body = texts.pull_body(after, 1, LINKS)
+    assert body.index("> First.") < body.index("> Now.")
+    assert after.used.seconds == 60.0  # nobody was at work between an end and what was said then
