@@ -49,7 +49,6 @@ class Story:
     outcome: Outcome | None = None
     message: str = ""
     summary: str = ""  # the model's words
-    earlier: tuple[str, ...] = ()  # those before each follow-up, oldest first
     files: tuple[tuple[str, str], ...] = ()  # (status letter, path)
     applies: bool | None = None
     checks: tuple[CheckSeen, ...] = ()
@@ -59,6 +58,7 @@ class Story:
     network: str = "none"
     notes: tuple[str, ...] = ()  # what the checkout lacked: submodules, large files
     said: int = 0  # follow-ups
+    earlier: tuple[str, ...] = ()  # summaries before each follow-up, oldest first
 
     @property
     def verified(self) -> bool:
