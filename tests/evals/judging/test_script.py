@@ -120,6 +120,14 @@ def test_a_patch_with_the_delimiter_in_it_stays_a_patch() -> None:
     assert f"<<'EOF_114329324912_'\n{patch}\nEOF_114329324912_\n" in script
 
 
+def test_a_commit_of_all_files_isnt_shown_whole() -> None:
+    """A stand-in's: its text would go into the log, and text that isn't UTF-8 ends the grading."""
+    lines = eval_script(instance(), environment(facts={"source": "recipe", "code": "stand-in"})).splitlines()
+    assert "git show --stat=80 --format=short" in lines
+    assert "git show" not in lines
+    assert "git show" in eval_script(instance(), environment(facts={"code": "base commit"})).splitlines()
+
+
 def test_a_row_that_notes_the_exit_code_by_itself_is_left_alone() -> None:
     script = FIVE.replace("tests/a.py\n: '>>>>> End", "tests/a.py\nSWEBENCH_TEST_EXIT_CODE=$?\n: '>>>>> End")
     made = eval_script(read_instance(new_row() | {"eval_script": script}), environment())
