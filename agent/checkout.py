@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.ends import InputProblem
-from agent.git import GitError, git, git_line, object_format
+from agent.git import Bounds, GitError, git, git_line, object_format
 from agent.missing import missing_notes
 from sandbox.scratch import scratch
 
 HISTORY_DEPTH = 50
 BASE_REF = "refs/heads/main"
 LARGE_TEXT = 16 << 20  # bytes; beyond it git may not compare lines: that takes twenty times as much memory, or more
+PACK_BOUNDS = Bounds()  # a pack of some bytes may say that it unpacks to any size
 _SUBMODULE = b"160000"
 # The side of a fetch that reads the user's repository: it runs no program and reaches no other repository.
 _ANY_COMMIT = (
@@ -153,8 +154,8 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 async def import_pack(bare: Path, pack: bytes) -> None:
-    """Take objects that came out of a sandbox into the run's repository, checked. Raises GitError."""
-    await git("unpack-objects", "-q", "--strict", at=bare, stdin=pack)
+    """Take objects that came out of a sandbox into the run's repository, checked and bounded. Raises GitError."""
+    await git("unpack-objects", "-q", "--strict", at=bare, stdin=pack, bounds=PACK_BOUNDS)
 
 
 async def changed_bytes(bare: Path, base_tree: str, tree: str) -> int:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 # Settings that a hostile or merely unusual configuration could use to run programs or to change output.
@@ -46,6 +49,14 @@ _PROGRAMS = tuple(
     )
 )
 _NO_PROTOCOL = "none"  # no helper of git's is called that
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of one git that reads what others made."""
+
+    memory: int = 2 << 30  # bytes
+    seconds: float = 600.0
 
 
 class GitError(Exception):
@@ -85,18 +96,26 @@ async def git(
     own_config: bool = True,
     foreign: bool = False,
     protocols: str | None = "file",
+    bounds: Bounds | None = None,
 ) -> bytes:
     """Run git and return its standard output. `at` becomes `-C`. Raises GitError.
 
     `foreign`: the repository at `at` isn't ours. No program that it names is run, and nothing is fetched for it.
+    `bounds`: what it reads on its standard input isn't ours.
     """
     if foreign and at is not None:
         env = {**(await _disarmed(at)), **(env or {})}
         protocols = _NO_PROTOCOL
-    return await _run(arguments, at, stdin, environment(env, own_config=own_config, protocols=protocols))
+    return await _run(arguments, at, stdin, environment(env, own_config=own_config, protocols=protocols), bounds)
 
 
-async def _run(arguments: Sequence[str], at: Path | None, stdin: bytes | None, env: Mapping[str, str]) -> bytes:
+async def _run(
+    arguments: Sequence[str],
+    at: Path | None,
+    stdin: bytes | None,
+    env: Mapping[str, str],
+    bounds: Bounds | None = None,
+) -> bytes:
     where = ("-C", str(at)) if at else ()
     process = await asyncio.create_subprocess_exec(
         "git", *NEUTRAL, *where, *arguments,
@@ -106,10 +125,16 @@ async def _run(arguments: Sequence[str], at: Path | None, stdin: bytes | None, e
         env=env,
     )  # fmt: skip
     try:
-        out, err = await process.communicate(stdin)
-    except asyncio.CancelledError:
+        if bounds is not None:
+            with suppress(ProcessLookupError):  # it has ended without reading anything
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (bounds.memory, bounds.memory))
+        async with asyncio.timeout(bounds.seconds if bounds is not None else None):
+            out, err = await process.communicate(stdin)
+    except (asyncio.CancelledError, TimeoutError) as ended:
         process.kill()
         await process.wait()
+        if isinstance(ended, TimeoutError) and bounds is not None:
+            raise GitError(arguments, -9, f"it took more than {bounds.seconds:.0f} s") from None
         raise
     if process.returncode:
         raise GitError(arguments, process.returncode, err.decode("utf-8", "replace"))

@@ -11,7 +11,7 @@ import pytest
 
 from agent import checkout, deliver
 from agent.ends import InputProblem
-from agent.git import GitError
+from agent.git import Bounds, GitError
 from agent.sources import repositories
 from tests.agent.repos import CALC, ENV, commit, git, make_repo, write
 
@@ -171,3 +171,23 @@ async def test_submodules_are_reported(repo: Path, tmp_path: Path) -> None:
     git(repo, "commit", "--quiet", "-m", "submodule")
     base = await checkout.take_base(tmp_path / "bare", str(repo), git(repo, "rev-parse", "HEAD"))
     assert base.notes == ("Submodules are not checked out: vendor/lib",)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"), [(Bounds(memory=64 << 20), "emory"), (Bounds(seconds=0.01), "more than 0 s")]
+)
+async def test_a_pack_takes_no_more_of_the_host_than_its_bounds(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bounds: Bounds, said: str
+) -> None:
+    """A pack of some kilobytes that unpacks to hundreds of megabytes, which git holds in memory as a whole."""
+    await checkout.take_base(tmp_path / "bare", str(repo), None)
+    with (repo / "zeros").open("wb") as file:
+        file.truncate(200 << 20)
+    commit(repo, "zeros")
+    pack = await checkout.export_pack(repo, git(repo, "rev-parse", "HEAD^{tree}"))
+    assert len(pack) < 1 << 20
+    monkeypatch.setattr(checkout, "PACK_BOUNDS", bounds)
+    with pytest.raises(GitError, match=said):
+        await checkout.import_pack(tmp_path / "bare", pack)
+    monkeypatch.undo()
+    await checkout.import_pack(tmp_path / "bare", pack)
