@@ -125,10 +125,12 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 async def _asked(kind: str, image: str, workdir: str) -> dict[str, Any]:
     from sandbox.choose import open_sandbox
+    from sandbox.images import enter
     from sandbox.policy import SandboxSpec
 
     sandbox = await open_sandbox(kind, SandboxSpec(image=image or None, workdir=workdir, labels={"run": "facts"}))
     try:
+        await enter(sandbox)  # an editable install of the old kind says in the work folder what it is
         result = await sandbox.run(["python", "-c", _ASK], timeout=_SECONDS, max_output=8 << 20)
         if result.exit_code in (126, 127):
             result = await sandbox.run(["python3", "-c", _ASK], timeout=_SECONDS, max_output=8 << 20)
