@@ -165,6 +165,7 @@ def damaged(place: Place, kind: str, **values: object) -> None:
     log.write_text("".join(json.dumps(event) + "\n" for event in events))
 
 
+@pytest.mark.heavy
 def test_a_model_with_another_vocabulary_is_refused_and_the_run_still_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="needs the extra `embedded`")
     pytest.importorskip("transformers", reason="needs the extra `embedded`")

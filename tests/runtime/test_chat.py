@@ -60,7 +60,7 @@ def official_template() -> Callable[..., str]:
 
 
 @needs_shared
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_equals_the_official_template_or_refuses_with_it() -> None:
     template = official_template()
     accepted = refused = 0

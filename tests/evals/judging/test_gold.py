@@ -138,6 +138,7 @@ def test_rows_are_json() -> None:
 # -- the command
 
 
+@pytest.mark.heavy
 def test_the_command_on_tasks_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     out = tmp_path / "out"

@@ -99,6 +99,7 @@ def test_other_settings_under_the_same_name_are_refused_by_name(twice: Evaluatio
     assert "settings.limits.steps: 250 -> 9" in done.err
 
 
+@pytest.mark.heavy
 def test_a_manifest_is_repeated_and_what_differs_is_told(twice: Evaluation, tmp_path: Path) -> None:
     again = Evaluation(tmp_path)
     done = again.agent("run", "--from", str(twice.out), "-k", "1", "--sandbox", "none", "--out", str(again.out))
