@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SERVERS := sglang or llamacpp or vllm
 ENGINES := podman or runsc
-WORKERS ?= $(shell echo $$(($$(nproc) + 1)))  # of `make test`, whose tests wait for other processes half of the time
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))  # most tests wait for other processes half of the time
 
 help:            ## Show the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -21,8 +21,8 @@ test:            ## Lint, types, import rules, and every test that needs no torc
 
 test-all: test   ## The rest: real weights, real model servers, Podman, replays of recorded runs on real projects
 	@scripts/setup.sh test-all
-	$(BIN)/python -m pytest -n auto -m "(torch or replay or heavy or evals or postgres or browser) and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -n auto -m "$(ENGINES)" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(strip $(WORKERS)) -m "(torch or replay or heavy or evals or postgres or browser) and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(strip $(WORKERS)) -m "$(ENGINES)" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto -m "sglang" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto -m "llamacpp or vllm" $(PYTEST_ARGS)
 
