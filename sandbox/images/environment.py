@@ -191,6 +191,11 @@ def _chosen(want: _Want, maker: _Docker | _Folders) -> Environment:
         raise ImageProblem(
             f"`.patchwright.toml` asks to build an image.\nTry: {MAY_BUILD}, or name one with `--image`."
         )
+    if last.source is Source.CONFIGURED and last.image and not want.may_build:
+        raise ImageProblem(
+            f"`.patchwright.toml` names the image {last.image}, which isn't looked for unasked: it may be a private one, "
+            f"or lie on anybody's registry.\nTry: `--image {last.image}` if you trust it, or --allow-build."
+        )
     builds = last.source is Source.DETECTED and last.setup.needs_image
     if builds and not want.may_build:
         want.told(f"{last.evidence[0]}: not set up; {MAY_BUILD}")

@@ -236,6 +236,12 @@ def test_what_it_says_outright_is_refused(
         make(kind, context, made, may_build=False, **config)
 
 
+def test_an_image_that_it_names_is_not_looked_for_unasked(kind: str, tmp_path: Path) -> None:
+    wanted = environment_for(kind, context=tmp_path, config=ImageConfig(image="private/of:mine"), may_build=False)
+    with pytest.raises(ImageProblem, match=r"private/of:mine, which isn't looked for unasked"):
+        asyncio.run(wanted)
+
+
 def test_a_dockerfile_that_makes_no_workplace_is_passed_over(tmp_path: Path, made: list[Environment]) -> None:
     need("docker")
     files = {"pyproject.toml": SRC, "src/x.py": "", "Dockerfile": "FROM scratch\nCOPY src /src\n"}
