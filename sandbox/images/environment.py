@@ -193,8 +193,8 @@ def _chosen(want: _Want, maker: _Docker | _Folders) -> Environment:
         )
     if last.source is Source.CONFIGURED and last.image and not want.may_build:
         raise ImageProblem(
-            f"`.patchwright.toml` names the image {last.image}, which isn't looked for unasked: it may be private, or lie "
-            f"on anybody's registry.\nTry: `--image {last.image}` if you trust it, or --allow-build."
+            f"`.patchwright.toml` names the image {last.image}, which isn't looked for unasked: it may be private, or "
+            f"lie on anybody's registry.\nTry: `--image {last.image}` if you trust it, or --allow-build."
         )
     builds = last.source is Source.DETECTED and last.setup.needs_image
     if builds and not want.may_build:
