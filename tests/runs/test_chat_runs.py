@@ -14,6 +14,8 @@ from runtime.qwen_bpe import qwen_tokenizer
 from tests.runs.harness import FIX, Place, Served, call, fixing_turns, served
 from tests.runs.test_resume import ids_of_turns, kill_after
 
+pytestmark = pytest.mark.heavy
+
 KEY = "sk-not-a-real-key-1234"
 
 

@@ -110,6 +110,7 @@ def test_killed_in_a_follow_up_it_goes_on(place: Place, kind: str, nth: int) -> 
     assert "without values" in place.patch()
 
 
+@pytest.mark.heavy
 def test_a_run_that_a_limit_ended_is_told_more(place: Place) -> None:
     turns = [*fixing_turns()[:3], call("bash", "Unneeded.", command="true"), *FURTHER]
     with served(turns) as model:
@@ -122,6 +123,7 @@ def test_a_run_that_a_limit_ended_is_told_more(place: Place) -> None:
     assert "without values" in place.patch()
 
 
+@pytest.mark.heavy
 def test_taking_everything_back_leaves_no_patch(place: Place) -> None:
     with served([*fixing_turns(), *BACK]) as model:
         assert place.fix(model.url).code == 0
@@ -131,6 +133,7 @@ def test_taking_everything_back_leaves_no_patch(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("text", "why"), [("  ", "is empty"), ("x" * 100_001, "longer than")])
+@pytest.mark.heavy
 def test_what_cannot_be_said(place: Place, text: str, why: str) -> None:
     with served(fixing_turns()) as model:
         assert place.fix(model.url).code == 0
@@ -141,6 +144,7 @@ def test_what_cannot_be_said(place: Place, text: str, why: str) -> None:
     assert (place.run_folder / "events.jsonl").read_bytes() == before
 
 
+@pytest.mark.heavy
 def test_a_run_that_has_not_ended_is_resumed_first(place: Place) -> None:
     with served(fixing_turns()) as model:
         process = place.start(*place.fix_arguments(model.url))

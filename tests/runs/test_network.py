@@ -18,6 +18,8 @@ from sandbox.policy import Network, SandboxSpec
 from tests.runs.harness import BUGGY, Place, call, fixing_turns, served
 from tests.sandbox.kinds import need
 
+pytestmark = pytest.mark.heavy
+
 REQUEST = FixRequest("repo", "issue", "model", sandbox="docker")
 WISH = '[sandbox]\nnetwork = "full"\n'
 

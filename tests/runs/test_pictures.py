@@ -11,6 +11,8 @@ import pytest
 from tests.picture_files import gif, png
 from tests.runs.harness import BUGGY, FIX, Place, call, fixing_turns, served
 
+pytestmark = pytest.mark.heavy
+
 SEES = {"has_image_understanding": True}
 
 

@@ -9,6 +9,8 @@ import pytest
 from runtime.models.scripted_delivery import ServedRequest
 from tests.runs.harness import FIX, Place, fixing_turns, served
 
+pytestmark = pytest.mark.heavy
+
 RULES = {"strategy": "extra_buffer", "decode_interval": 64}
 
 

@@ -9,6 +9,8 @@ import pytest
 from runtime.chat import GENERATION_PROMPT, GENERATION_PROMPT_WITHOUT_THINKING
 from tests.runs.harness import FIX, Place, fixing_turns, served
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:

@@ -52,7 +52,7 @@ POINTS = [
     ("check", 2),
     ("verified", 1),
 ]
-SHORT = {("turn_started", 1), ("call_started", 5), ("observation", 3), ("loop_ended", 1), ("check", 2)}  # `make test`
+SHORT = {("turn_started", 1), ("observation", 3), ("check", 2)}  # `make test`
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,7 @@ def test_the_interrupted_command_runs_again_on_the_tree_before_it(tmp_path: Path
     assert "+step\n+end\n" in place.patch()
 
 
+@pytest.mark.heavy
 def test_the_working_directory_and_undo_history_survive(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.make_repo()
@@ -114,6 +115,7 @@ def test_the_working_directory_and_undo_history_survive(tmp_path: Path) -> None:
     assert FIX in place.patch()
 
 
+@pytest.mark.heavy
 def test_an_ended_run_says_so_again(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.make_repo()
@@ -125,6 +127,7 @@ def test_an_ended_run_says_so_again(tmp_path: Path) -> None:
     assert (place.run_folder / "events.jsonl").read_text() == lines
 
 
+@pytest.mark.heavy
 def test_a_model_that_went_away_can_come_back(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.make_repo()
@@ -186,6 +189,7 @@ def test_a_model_with_another_vocabulary_is_refused_and_the_run_still_goes_on(tm
     assert place.patch().endswith(FIX)
 
 
+@pytest.mark.heavy
 def test_a_tokenizer_of_another_name_and_the_same_vocabulary_goes(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.make_repo()
@@ -196,6 +200,7 @@ def test_a_tokenizer_of_another_name_and_the_same_vocabulary_goes(tmp_path: Path
     assert place.patch().endswith(FIX)
 
 
+@pytest.mark.heavy
 def test_a_record_that_is_no_transcript_ends_the_run_by_name(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.make_repo()

@@ -15,6 +15,8 @@ from sandbox.machine import GuestSandbox
 from sandbox.policy import SandboxSpec
 from tests.sandbox.kinds import SPEC, opener
 
+pytestmark = pytest.mark.heavy
+
 LIAR = """import os, struct, sys, time
 def get(n):
     b = b""

@@ -20,6 +20,8 @@ from tests.evals.leaks.images import CACHE, COPY, LEAKY, files_for_images, image
 from tests.evals.leaks.planted import Story, story
 from tests.sandbox.kinds import ENGINES, need
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Story:

@@ -16,6 +16,8 @@ from runtime.qwen_bpe import qwen_tokenizer
 from tests.evals.runs.harness import LIGHT, Evaluation, dataset
 from tests.runs.harness import call, served
 
+pytestmark = pytest.mark.heavy
+
 MARK = "NEVER_TO_BE_SEEN_BY_AN_AGENT"
 SEEK = "NEVER_TO_BE_SEEN_[B]Y_AN_AGENT"  # finds the mark and doesn't hold it
 HOOK = """

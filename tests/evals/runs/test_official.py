@@ -87,6 +87,7 @@ def ours(subject: Subject, semantics: Semantics, path: Path) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.heavy
 def test_what_the_harness_counts_as_an_error_is_no_verdict_of_the_tests(subject: Subject, tmp_path: Path) -> None:
     said = ours(subject, Semantics.V5, tmp_path)
     numbers = {name: [one[-1] for one in said[f"{name}_ids"]] for name in ("resolved", "unresolved", "error")}

@@ -11,6 +11,8 @@ from evals.predictions import read_predictions
 from evals.runs.manifest import seed_of
 from tests.evals.runs.harness import LIGHT, Evaluation, chosen
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:

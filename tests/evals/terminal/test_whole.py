@@ -13,6 +13,8 @@ from tests.evals.runs.test_killed import turns_so_far
 from tests.evals.terminal.folders import DOCKERFILE, GOLD, WORK, model_script, newer, older, write
 from tests.sandbox.kinds import need
 
+pytestmark = pytest.mark.heavy
+
 KINDS = [
     pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
     pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.heavy]),
