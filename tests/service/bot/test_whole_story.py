@@ -44,10 +44,15 @@ class Service:
     repository: int
     stopped: list[tuple[str, str]]
 
-    async def until(self, seen: Callable[[], bool], seconds: float = 90.0) -> None:
-        async with asyncio.timeout(seconds):
-            while not seen():
-                await asyncio.sleep(0.1)
+    async def until(self, seen: Callable[[], bool], seconds: float = 60.0) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not seen():
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            asked = [(one.wish.kind, one.state, one.why, one.at) for _, one in self.store.page(None, None, 50)]
+            sent = [(one.event, one.action, one.status) for one in self.forge.deliveries]
+            raise AssertionError(f"requests {asked}, stopped {self.stopped}, deliveries {sent}") from None
 
     def requests(self, number: int) -> list[Request]:
         return self.store.of_thread(self.repository, number)
@@ -134,9 +139,10 @@ async def test_closing_the_issue_cancels_its_run(tmp_path: Path) -> None:
     waits = call("bash", "I wait.", command="sleep 60")
     with served([waits, *fixing_turns()]) as model:
         async with service(tmp_path, model.url) as there:
-            number = await there.forge.open_issue(SLUG, "uma", "It waits", "", ["patchwright"])
+            number = await there.forge.open_issue(SLUG, "uma", "It waits")
             await there.forge.comment(SLUG, number, "mia", "@patchwright fix")
-            await there.until(lambda: "fix running" in there.states(number))
+            await there.until(lambda: any((tmp_path / "runs").rglob("events.jsonl")))
+            assert there.states(number) == ["fix running"]
             await there.forge.close_thread(SLUG, number, "mia")
             await there.until(lambda: ("fix", "closed") in there.stopped)
             assert "fix cancelled" in there.states(number)
