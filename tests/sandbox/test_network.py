@@ -216,7 +216,8 @@ for after in (b'SSH-2.0-x\\r\\n', b'GET / HTTP/1.1\\r\\n\\r\\n', o.read()):
     )
     answers = (await python(cell, script)).splitlines()
     assert answers == ["b'HTTP/1.1 200 Connection established\\r\\n\\r\\n'"] * 3
-    assert index.requests in ([], [b""] * 3), "an index was sent what isn't TLS to it"
+    # at most that somebody connected, and when that is heard is the index's own time
+    assert set(index.requests) <= {b""}, "an index was sent what isn't TLS to it"
     assert [request.allowed for request in index.seen] == [False] * 3
     assert "evil.example" in index.seen[2].why
 
