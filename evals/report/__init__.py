@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from agent.step_diffs import keep_steps, step_diffs
 from evals.report.folder import NoRun, write_report
 from evals.report.page import page
-from evals.report.steps import keep_steps, step_diffs
 from evals.report.summary import report_of, without_times
 from evals.report.trajectory_page import trajectory_page
 

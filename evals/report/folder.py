@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agent.step_diffs import NAME as STEPS
 from evals.predictions import write_whole
 from evals.report.instances import trajectory_address
 from evals.report.page import page
-from evals.report.steps import NAME as STEPS
 from evals.report.summary import Row, report_of
 from evals.report.trajectory_page import trajectory_page
 from evals.runs.folder import read_records

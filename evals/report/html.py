@@ -10,10 +10,11 @@ import base64
 import hashlib
 import html
 import re
-import unicodedata
 from collections.abc import Iterable
 from importlib.resources import files
 from typing import Final
+
+from agent.visible import visible
 
 
 class Html(str):
@@ -26,24 +27,11 @@ Child = str | int | None | Iterable["Child"]
 _VOID: Final = frozenset({"meta", "link", "br", "hr", "input"})
 _SHAPES: Final = frozenset({"line", "rect", "path", "circle"})  # not void to HTML: unclosed, they hold what follows
 _NAME: Final = re.compile(r"[a-z][a-zA-Z0-9-]*")
-_PLAIN: Final = re.compile(r"[\t\n -~]*")
-# Characters that reorder or hide what stands around them, so that text looks like other text.
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
 def escaped(text: str) -> Html:
     """Text as it may stand in an element or an attribute; what can't be seen or steers the line is written out."""
     return Html(html.escape(visible(text), quote=True))
-
-
-def visible(text: str) -> str:
-    """`text` with control characters, lone surrogates and marks of direction written as `\\x1b` and the like."""
-    text = text.replace("\r\n", "\n")
-    if _PLAIN.fullmatch(text):
-        return text
-    return "".join(
-        char if char in "\t\n" or unicodedata.category(char) not in _HIDDEN else ascii(char)[1:-1] for char in text
-    )
 
 
 def element(tag: str, *children: Child, **attributes: str | int | float | bool | None) -> Html:

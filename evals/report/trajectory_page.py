@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from agent.events import Event, EventLogError, EventType, read_events
 from agent.runs import RunFolder
+from agent.step_diffs import kept_steps
 from agent.usage import turn_usage
 from evals.report.html import Html, document, element
 from evals.report.instances import STATUS_NAMES, anchor
 from evals.report.numbers import NOTHING, count, duration, money, percent, plural
-from evals.report.steps import kept_steps
 from evals.report.summary import Row
 
 MAX_TEXT: Final = 8_000  # characters of one observation, argument or thought

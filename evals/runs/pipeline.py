@@ -204,8 +204,8 @@ class _Attempt:
 
     async def _brought(self, run: Path) -> dict[str, Any]:
         """The trajectory home, audited: what the record says of it."""
+        from agent.step_diffs import keep_steps
         from evals.leaks.trajectory import audit_trajectory
-        from evals.report.steps import keep_steps
 
         await keep_steps(run)
         await bring_trajectory(run, self.home)

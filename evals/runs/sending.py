@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.runs import RunFolder
+from agent.step_diffs import NAME as STEPS
 from evals.judging.base import OFFICIAL_FILES
-from evals.report.steps import NAME as STEPS
 from evals.runs.folder import EvalFolder
 from evals.runs.record import AttemptKey
 

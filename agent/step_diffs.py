@@ -1,20 +1,22 @@
 """What each call changed: diffs between the work trees that a run kept, small enough to be kept beside its log.
 
-A run's repository is large and doesn't come home; `steps.json` does. Left out: showing them (`trajectory_page`).
+A run's repository is large and doesn't come home; `steps.json` does. Left out: showing them (`evals.report`,
+`service.dashboard.run`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from agent.events import Event, EventLogError, EventType, read_events
 from agent.git import NEUTRAL, environment
 from agent.runs import RunFolder
-from evals.predictions import write_whole
 
 FORMAT: Final = 1
 NAME: Final = "steps.json"
@@ -22,6 +24,33 @@ MAX_DIFF: Final = 60_000  # bytes of one step's diff that are kept
 MAX_ALL: Final = 4_000_000  # bytes of all of them
 _TREE: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SECONDS: Final = 120.0  # that one diff may take
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From one work tree to the next. `turn` and `call` made it; both None: after the last answer."""
+
+    turn: int | None
+    call: int | None
+    before: str
+    after: str
+
+
+class Trees:
+    """Follows the work tree through a run's events."""
+
+    def __init__(self) -> None:
+        self.base = self.now = ""  # ids of tree objects
+
+    def take(self, event: Event) -> Change | None:
+        """What this event says was changed. A follow-up may begin on a tree that others made: that is no step."""
+        tree = _tree_of(event)
+        if not tree:
+            return None
+        before, self.now, self.base = self.now, tree, self.base or tree
+        if not before or tree == before or event.type is EventType.FOLLOW_UP:
+            return None
+        return Change(event.data.get("turn"), event.data.get("call"), before, tree)
 
 
 async def step_diffs(run_folder: Path) -> list[dict[str, Any]]:
@@ -34,15 +63,12 @@ async def step_diffs(run_folder: Path) -> list[dict[str, Any]]:
     if not folder.repository.is_dir():
         return []
     steps: list[dict[str, Any]] = []
-    before, left = "", MAX_ALL
+    trees, left = Trees(), MAX_ALL
     for event in _events(folder.events):
-        tree = _tree_of(event)
-        if tree and before and tree != before:
-            diff, cut = await _diff(folder.repository, before, tree, min(MAX_DIFF, left))
+        if change := trees.take(event):
+            diff, cut = await tree_diff(folder.repository, change.before, change.after, min(MAX_DIFF, left))
             left -= len(diff.encode("utf-8", "surrogateescape"))
-            turn, call = event.data.get("turn"), event.data.get("call")
-            steps.append({"turn": turn, "call": call, "tree": tree, "diff": diff, "cut": cut})
-        before = tree or before
+            steps.append({"turn": change.turn, "call": change.call, "tree": change.after, "diff": diff, "cut": cut})
     return steps
 
 
@@ -51,7 +77,13 @@ async def keep_steps(run_folder: Path) -> Path | None:
     if not RunFolder(run_folder).repository.is_dir():
         return None
     path = run_folder / NAME
-    write_whole(path, json.dumps({"format": FORMAT, "steps": await step_diffs(run_folder)}, ensure_ascii=True))
+    text = json.dumps({"format": FORMAT, "steps": await step_diffs(run_folder)}, ensure_ascii=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
     return path
 
 
@@ -82,14 +114,14 @@ def _tree_of(event: Event) -> str:
         case EventType.RUN_STARTED:
             base = event.data.get("base")
             tree = base.get("tree") if isinstance(base, dict) else None
-        case EventType.OBSERVATION | EventType.LOOP_ENDED:
+        case EventType.OBSERVATION | EventType.LOOP_ENDED | EventType.FOLLOW_UP:
             tree = event.data.get("tree")
         case _:
             return ""
     return tree if isinstance(tree, str) and _TREE.fullmatch(tree) else ""
 
 
-async def _diff(bare: Path, before: str, after: str, limit: int) -> tuple[str, bool]:
+async def tree_diff(bare: Path, before: str, after: str, limit: int = MAX_DIFF) -> tuple[str, bool]:
     """(the diff's first `limit` bytes in whole lines, whether something is missing). Binary files are only named."""
     process = await asyncio.create_subprocess_exec(
         "git", *NEUTRAL, "-C", str(bare), "diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames",

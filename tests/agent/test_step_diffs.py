@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.events import EventLog, EventType
-from evals.report import keep_steps, step_diffs
-from evals.report.steps import MAX_DIFF, kept_steps
+from agent.step_diffs import MAX_DIFF, keep_steps, kept_steps, step_diffs
 
 
 class Kept:
@@ -67,6 +66,20 @@ async def test_each_change_is_told_with_its_call(kept: Kept) -> None:
     assert steps[0]["diff"].endswith("@@ -1 +1 @@\n-one\n+two\n") and "diff --git a/a b/a" in steps[0]["diff"]
     assert "deleted file mode 100644" in steps[1]["diff"] and "+new\n" in steps[1]["diff"]
     assert "+three" in steps[2]["diff"]
+
+
+async def test_what_others_pushed_before_a_follow_up_is_no_step_of_the_run(kept: Kept) -> None:
+    base, ours = kept.tree(a="one\n"), kept.tree(a="two\n")
+    theirs, then = kept.tree(a="two\n", b="others\n"), kept.tree(a="three\n", b="others\n")
+    kept.start(base)
+    kept.answer(0, 0, ours)
+    kept.log.append(EventType.FOLLOW_UP, text="more", tree=theirs, source="x")
+    kept.answer(1, 0, then)
+    steps = await step_diffs(kept.folder)
+    assert [step["turn"] for step in steps] == [0, 1]
+    assert "+three" in steps[1]["diff"] and "others" not in steps[1]["diff"]
+    kept.log.append(EventType.FOLLOW_UP, text="more", tree="", source="x")  # on the tree that the run left
+    assert len(await step_diffs(kept.folder)) == 2
 
 
 async def test_long_and_strange_changes_are_cut_not_fatal(kept: Kept) -> None:
