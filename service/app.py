@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from service.api import router
+from service.dashboard.joining import join
 from service.limits import BodyLimits
 from service.settings import ServiceSettings
 from service.store import Recorder, Store, StoreUnavailable
@@ -43,6 +44,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_route("/webhooks/github", _github, methods=["POST"])  # past FastAPI's dependencies, which take time
     app.add_api_route("/healthz", _healthy, methods=["GET"], include_in_schema=False)
     app.add_api_route("/readyz", _ready, methods=["GET"], include_in_schema=False)
+    join(app)
     return app
 
 

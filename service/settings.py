@@ -13,6 +13,7 @@ from typing import Final
 
 from agent.forges.base import Secret
 from agent.runs import home
+from service.dashboard.settings import DashboardSettings, dashboard_settings
 from service.environment import Environment, SettingsProblem
 from service.webhooks.model import Myself
 from service.webhooks.rates import Rate
@@ -26,6 +27,12 @@ def database_of(environment: Mapping[str, str]) -> Secret:
     """Where requests are kept. Raises SettingsProblem."""
     named = Environment(environment).secret("PATCHWRIGHT_DATABASE")
     return named or Secret(f"sqlite:///{home() / 'service.sqlite'}")
+
+
+def jobs_database(database: Secret) -> Secret:
+    """The queue's, beside that of the requests: a file of its own, or the same Postgres."""
+    url = database.reveal()
+    return Secret(url.removesuffix(".sqlite") + "-jobs.sqlite" if url.startswith("sqlite:") else url)
 
 
 def runs_folder() -> Path:
@@ -57,14 +64,16 @@ class ServiceSettings:
     per_repository: Rate = PER_REPOSITORY
     """New wishes a minute, and how many of them at once."""
     per_sender: Rate = PER_SENDER
+    dashboard: DashboardSettings = field(default_factory=DashboardSettings)
 
 
 def from_environment(environment: Mapping[str, str]) -> ServiceSettings:
     """Raises SettingsProblem."""
     reader = Environment(environment)
     name = reader.text("PATCHWRIGHT_BOT_NAME", "patchwright")
+    database = database_of(environment)
     return ServiceSettings(
-        database=database_of(environment),
+        database=database,
         webhook_secrets=_webhook_secrets(reader),
         me=Myself(
             name=name,
@@ -77,6 +86,7 @@ def from_environment(environment: Mapping[str, str]) -> ServiceSettings:
         port=reader.number("PATCHWRIGHT_PORT", 8117),
         per_repository=reader.rate("PATCHWRIGHT_RATE_REPOSITORY", PER_REPOSITORY),
         per_sender=reader.rate("PATCHWRIGHT_RATE_SENDER", PER_SENDER),
+        dashboard=dashboard_settings(environment, jobs_database(database)),
     )
 
 

@@ -26,7 +26,7 @@ from service.bot.running import RunSettings
 from service.bot.threads import StoredThreads
 from service.dispatch import Dispatcher
 from service.environment import Environment, SettingsProblem
-from service.settings import database_of, runs_folder
+from service.settings import database_of, jobs_database, runs_folder
 from service.store import Request, Store
 from service.webhooks.model import WishKind
 from service.worker import working
@@ -57,8 +57,6 @@ def from_environment(environment: Mapping[str, str]) -> WorkSettings:
     reader = Environment(environment)
     folder = home() / "service"
     database = database_of(environment)
-    url = database.reveal()
-    jobs = url.removesuffix(".sqlite") + "-jobs.sqlite" if url.startswith("sqlite:") else url
     app, token = reader.maybe_number("PATCHWRIGHT_GITHUB_APP_ID"), reader.secret("PATCHWRIGHT_GITHUB_TOKEN")
     named = ("PATCHWRIGHT_GITHUB_APP_KEY", "PATCHWRIGHT_GITHUB_APP_KEY_OLD")
     keys = tuple(key for key in map(reader.secret, named) if key)
@@ -81,7 +79,7 @@ def from_environment(environment: Mapping[str, str]) -> WorkSettings:
     run_url = f"{address}/runs/{{run}}" if address else ""
     bot = BotSettings(runs_folder(), run, name, branches, run_url, reader.text("PATCHWRIGHT_HELP_URL", ""))
     return WorkSettings(
-        database, Secret(jobs), bot, folder / "mirrors",
+        database, jobs_database(database), bot, folder / "mirrors",
         reader.text("PATCHWRIGHT_GITHUB_API", "https://api.github.com"), app, keys, token,
         reader.number("PATCHWRIGHT_RUNS_AT_ONCE", 2), reader.number("PATCHWRIGHT_RUNS_PER_REPOSITORY", 2),
         reader.text("PATCHWRIGHT_DISPATCH", "yes") != "no",

@@ -50,7 +50,11 @@ THREADS_WORKED_ON: Final[Step] = (
     "ALTER TABLE threads ADD COLUMN checks_followed BIGINT NOT NULL DEFAULT 0",
     "CREATE INDEX threads_pull ON threads (repository_id, pull)",
 )
-STEPS: Final[tuple[Step, ...]] = (FIRST, THREADS_WORKED_ON)
+SESSIONS: Final[Step] = (
+    "CREATE TABLE sessions (hash TEXT PRIMARY KEY, token TEXT NOT NULL, created TEXT NOT NULL, seen TEXT NOT NULL)",
+    "CREATE TABLE tickets (hash TEXT PRIMARY KEY, token TEXT NOT NULL, created TEXT NOT NULL)",
+)
+STEPS: Final[tuple[Step, ...]] = (FIRST, THREADS_WORKED_ON, SESSIONS)
 _SERIAL: Final = {"sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT", "postgresql": "SERIAL PRIMARY KEY"}
 
 

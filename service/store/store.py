@@ -19,6 +19,7 @@ from service.store.model import ACTIVE, Received, Request, State, Thread, wish_f
 from service.store.receiving import ended_by, now, receive
 from service.store.tables import AUDIT, DELIVERIES, REQUESTS, THREADS
 from service.webhooks.model import ENDS_WORK, Delivery, ObjectKey, ObjectKind, WishKind
+from service.webhooks.values import as_text
 
 _R = REQUESTS.c
 _THREAD_FIELDS: Final = frozenset(
@@ -127,7 +128,7 @@ class Store:
     ) -> bool:
         """Moves a request on, unless its state isn't one of `since` any more. What has ended stays so."""
         moment = now()
-        values: dict[str, Any] = {"state": state.value, "why": why, "changed": moment}
+        values: dict[str, Any] = {"state": state.value, "why": as_text(why), "changed": moment}
         values |= {name: value for name, value in (("run", run), ("pull", pull)) if value is not None}
         if state not in ACTIVE:
             values["ended"] = moment

@@ -56,7 +56,12 @@ def check_token(store: Store, given: str) -> ApiToken | None:
     stored = row.hash if row else _hash("")
     if not hmac.compare_digest(_hash(form[2]), stored) or row is None:
         return None
-    found = _token(row._mapping)
+    return valid(row._mapping)
+
+
+def valid(row: Mapping[Any, Any]) -> ApiToken | None:
+    """The token of a row, unless it was revoked or has expired."""
+    found = _token(row)
     return None if found.revoked or (found.expires is not None and found.expires <= now()) else found
 
 
