@@ -77,7 +77,8 @@ def from_environment(environment: Mapping[str, str]) -> WorkSettings:
     name = reader.text("PATCHWRIGHT_BOT_NAME", "patchwright")
     branches = reader.text("PATCHWRIGHT_BOT_BRANCHES", "patchwright/")
     run_url = f"{address}/runs/{{run}}" if address else ""
-    bot = BotSettings(runs_folder(), run, name, branches, run_url, reader.text("PATCHWRIGHT_HELP_URL", ""))
+    help_url, drafts = reader.text("PATCHWRIGHT_HELP_URL", ""), reader.text("PATCHWRIGHT_DRAFTS", "yes") != "no"
+    bot = BotSettings(runs_folder(), run, name, branches, run_url, help_url, drafts)
     return WorkSettings(
         database, jobs_database(database), bot, folder / "mirrors",
         reader.text("PATCHWRIGHT_GITHUB_API", "https://api.github.com"), app, keys, token,
@@ -95,13 +96,13 @@ def _limits(reader: Environment) -> Limits:
     )
 
 
-def forge_of(settings: WorkSettings) -> Forge:
-    """The forge as the settings say who we are there."""
+def forge_of(settings: WorkSettings, only: str | None = None) -> Forge:
+    """The forge as the settings say who we are there. `only`: the one repository that a token may be used for."""
     from agent.forges.github.auth import AppAuth, TokenAuth
     from agent.forges.github.forge import open_github
 
     if settings.token:
-        return open_github(TokenAuth(settings.token), settings.api)
+        return open_github(TokenAuth(settings.token, only), settings.api)
     return open_github(AppAuth(str(settings.app), list(settings.keys)), settings.api)
 
 

@@ -28,6 +28,7 @@ class BotSettings:
     branches: str = "patchwright/"
     run_url: str = ""  # with {run} in it
     help_url: str = ""
+    drafts: bool = True
 
     def links(self, run: str = "") -> texts.Links:
         return texts.Links(self.run_url.replace("{run}", run) if run else "", self.help_url)

@@ -115,7 +115,7 @@ async def _pull(bot: Bot, work: Work, branch: str, story: Story) -> int:
     ticket, links = work.admitted.ticket, bot.settings.links(story.run)
     title, body = texts.pull_title(ticket.title), texts.pull_body(story, ticket.number, links)
     into = work.admitted.repository.default_branch
-    return (await bot.forge.open_pull(work.asked.slug, branch, into, title, body, draft=True)).number
+    return (await bot.forge.open_pull(work.asked.slug, branch, into, title, body, draft=bot.settings.drafts)).number
 
 
 async def _tell_done(bot: Bot, work: Work, story: Story, pull: int, commit: str) -> None:
