@@ -39,6 +39,7 @@ class Engine:
     rootless: bool  # it has no more rights than an ordinary user
     bounds: bool  # it can bound memory and processes; without root that takes control groups of version 2
     cpus: float
+    memory: int  # bytes; 0 where it does not say
     runtime: str  # the OCI runtime that it takes when none is asked for
     runtimes: tuple[str, ...]  # those that it knows
 
@@ -98,6 +99,7 @@ def look(client: DockerClient) -> Engine:
         rootless=rootless,
         bounds=bounds,
         cpus=float(info["NCPU"]),
+        memory=int(info.get("MemTotal") or 0),
         runtime=str(info.get("DefaultRuntime") or ""),
         runtimes=tuple(sorted(info.get("Runtimes") or ())),
     )

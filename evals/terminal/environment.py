@@ -179,7 +179,7 @@ def _work_folder(client: DockerClient, image: str, workdir: str, folder: Path) -
     except NotFound:
         return files
     finally:
-        container.remove(force=True)
+        container.remove(force=True, v=True)
 
 
 # -- as a folder, for bubblewrap

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from sandbox.base import ImageProblem
 from sandbox.docker_engine import look
+from sandbox.images import bounds
 from sandbox.images.build_settings import CA_IN_CONTEXT, BuildSettings, build_settings, declare, serving_wheels
 from sandbox.images.cache import images_dir, locked
 from sandbox.images.engine import LABEL, find_image
@@ -208,6 +209,7 @@ def _run_build(
                 forcerm=True,
                 decode=True,
                 network_mode=_network(client, settings),
+                container_limits=_limits(client),
                 buildargs=arguments | settings.proxies,
                 labels={LABEL: "environment"},
             )
@@ -235,6 +237,15 @@ def _of_step(lines: list[str]) -> Iterator[str]:
 def advice(text: str) -> str:
     """What to try about a failed build, by what it printed."""
     return next((advice for pattern, advice in _ADVICE if pattern.search(text)), _OTHERWISE)
+
+
+def _limits(client: DockerClient) -> dict[str, int] | None:
+    """Memory of one step, swap included. Docker's alone: Podman fails to build where it can't bound."""
+    engine = look(client)
+    if engine.name != "Docker" or not engine.bounds or not engine.memory:
+        return None
+    most = bounds.most_of(engine.memory)
+    return {"memory": most, "memswap": most}
 
 
 def _network(client: DockerClient, settings: BuildSettings) -> str | None:

@@ -19,6 +19,7 @@ QUIET_SECONDS = 2.0
 REPEAT_SECONDS = 5.0
 TAIL_LINES = 15
 TAIL_BYTES = 1 << 18  # of a step's output, which may be endless
+WATCH_SECONDS = 1.0
 STEP_SECONDS = 3600.0  # as long as an engine's build may be silent
 
 
@@ -85,11 +86,25 @@ def run_tool(
     return output
 
 
+@dataclass(frozen=True, slots=True)
+class StepEnd:
+    """How a step of a build ended: its exit status, None where it was ended; `why` then says so."""
+
+    status: int | None
+    output: str  # the end of it
+    why: str = ""
+
+
 def run_step(
-    argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = (), seconds: float = STEP_SECONDS
-) -> tuple[int | None, str]:
-    """Run what a repository says: its status (None: it was ended after so many seconds) and the end of its output."""
-    tail, late = bytearray(), threading.Event()
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    pass_fds: Sequence[int] = (),
+    seconds: float = STEP_SECONDS,
+    watch: Callable[[], str] = lambda: "",
+) -> StepEnd:
+    """Run what a repository says, for so many seconds, while `watch` (asked each second) has no objection."""
+    tail = bytearray()
     with subprocess.Popen(
         argv,
         env=dict(env),
@@ -98,13 +113,8 @@ def run_step(
         stderr=subprocess.STDOUT,
         pass_fds=tuple(pass_fds),
     ) as process:
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, end)
-        timer.start()
+        watcher = _Watcher(process, seconds, watch)
+        watcher.start()
         try:
             assert isinstance(process.stdout, io.BufferedReader)
             while data := process.stdout.read1(1 << 16):
@@ -115,8 +125,27 @@ def run_step(
             process.kill()
             raise
         finally:
-            timer.cancel()
-    return None if late.is_set() else process.returncode, tail.decode(errors="replace")
+            watcher.ended.set()
+            watcher.join()
+    return StepEnd(None if watcher.why else process.returncode, tail.decode(errors="replace"), watcher.why)
+
+
+class _Watcher(threading.Thread):
+    """Ends a process that takes too long, or that is objected to."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float, watch: Callable[[], str]) -> None:
+        super().__init__(name="watching a step", daemon=True)
+        self.ended, self.why = threading.Event(), ""
+        self._process, self._watch = process, watch
+        self._seconds, self._end = seconds, time.monotonic() + seconds
+
+    def run(self) -> None:
+        while not self.ended.wait(min(WATCH_SECONDS, max(0.0, self._end - time.monotonic()))):
+            late = time.monotonic() >= self._end
+            self.why = f"which took over {self._seconds / 60:.0f} min" if late else self._watch()
+            if self.why:
+                self._process.kill()
+                return
 
 
 def failure(what: str, output: str, hint: str) -> str:

@@ -22,19 +22,21 @@ from pathlib import Path
 
 from sandbox import seccomp
 from sandbox.base import ImageProblem
+from sandbox.images.bounds import bounds, disk_watch
 from sandbox.images.build_settings import CA_IN_IMAGE, BuildSettings, build_settings, serving_wheels
 from sandbox.images.bwrap import ensure_bwrap
 from sandbox.images.cache import cache_dir, images_dir, locked, remove_tree, unfinished
 from sandbox.images.detect.base import SETUP_VERSION, SYSTEM_PATH, Setup, Step
 from sandbox.images.detect.tree import Tree
 from sandbox.images.dockerfile import advice
-from sandbox.images.progress import STEP_SECONDS, Progress, Report, failure, run_step, run_tool, silent, step
+from sandbox.images.progress import Progress, Report, failure, run_step, run_tool, silent, step
 from sandbox.images.setup_context import FINISH, environment, setup_context
 from sandbox.rooted import find_file
 
 _CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID")  # over the caller's own id only
 _OF_THE_HOST = ("/etc/resolv.conf", "/etc/hosts")
 _SPACE = "check the free space of the cache folder (PATCHWRIGHT_CACHE moves it); then run it again."
+_BOUNDED = "a set-up that ends by itself, asks for nothing, and takes less."
 # $1: lower, $2: upper, $3: work, $4: where; then the command
 _OVERLAY = (
     'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3,userxattr" "$4" || exit 70; shift 4; exec "$@"'
@@ -162,15 +164,15 @@ def _run(layer: _Layer, one: Step, place: str, env: Mapping[str, str], workdir: 
         filters.seek(0)
         command = layer.command(_sandbox(layer, one, env, workdir, settings, filters.fileno()))
         own = {"PATH": os.environ.get("PATH", SYSTEM_PATH)}  # of the program that is process 1 inside
-        status, output = run_step(command, env=own, pass_fds=[filters.fileno()])
-    if status is None:
-        what = (
-            f"building the environment failed at step {place} `{one.name}`, which took over {STEP_SECONDS / 60:.0f} min"
-        )
-        raise ImageProblem(failure(what, output, "a set-up that ends by itself and asks for nothing."))
-    if status:
-        what = f"building the environment failed at step {place} `{one.name}` (status {status})"
-        raise ImageProblem(failure(what, output, advice(output)))
+        with bounds() as bound:
+            ended = run_step(
+                bound.command(command), env=own, pass_fds=[filters.fileno()], watch=disk_watch(layer.folder)
+            )
+            why = f", {ended.why}" if ended.why else bound.said()
+    if ended.status != 0:
+        status = "" if why else f" (status {ended.status})"
+        what = f"building the environment failed at step {place} `{one.name}`{status}{why}"
+        raise ImageProblem(failure(what, ended.output, _BOUNDED if why else advice(ended.output)))
 
 
 def _sandbox(

@@ -17,7 +17,7 @@ from sandbox.docker_runtime import check_runtime, has_own_kernel, settings
 from sandbox.machine import GuestSandbox
 from tests.sandbox.kinds import REQUIRED, SPEC, need, opener
 
-DOCKER = Engine("Docker", "20.10.24", False, True, 2.0, "runc", ("runc", "runsc"))
+DOCKER = Engine("Docker", "20.10.24", False, True, 2.0, 8 << 30, "runc", ("runc", "runsc"))
 PODMAN = replace(DOCKER, name="Podman", version="4.3.1")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.base import ImageProblem
-from sandbox.images import ImageConfig, resolve_image
+from sandbox.images import ImageConfig, bounds, resolve_image
 from sandbox.images.build_settings import BuildSettings, build_settings, declare, serving_wheels
 from sandbox.images.dockerfile import _pack, advice, base_images
 from sandbox.policy import BASE_IMAGE
@@ -191,6 +191,14 @@ def test_a_failing_step_is_named_with_its_last_lines(client: DockerClient, conte
     text = str(caught.value)
     assert "`RUN echo about to fail && exit 7`" in text and "| about to fail" in text and "code: 7" in text
     assert "| fine" not in text and "Try: " in text
+
+
+@pytest.mark.docker
+def test_a_step_has_a_bound_on_memory(client: DockerClient, context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "most_of", lambda memory: 64 << 20)
+    (context / "Dockerfile").write_text(f"FROM {BASE_IMAGE}\nRUN python3 -c 'x = bytearray(1 << 30); print(len(x))'\n")
+    with pytest.raises(ImageProblem, match="137"):
+        resolve(context, dockerfile="Dockerfile")
 
 
 @pytest.mark.docker

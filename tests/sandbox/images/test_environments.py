@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -211,7 +212,7 @@ def test_a_failed_attempt_with_the_manifests_is_repeated_with_all_files(
     from sandbox.images import environment as module
     from sandbox.images.detect import Detection
 
-    context = write(tmp_path, {"manifest": str(tmp_path), "needed": "x"})
+    context = write(tmp_path, {"manifest": uuid.uuid4().hex, "needed": "x"})
     setup = Setup(steps=(Step("reading", "cat needed > /opt/needed"),), inputs=("manifest",), narrow=True)
     monkeypatch.setattr(module, "candidates", lambda tree: [Detection(Source.DETECTED, (), setup=setup)])
     found, lines = make(kind, context, made)
