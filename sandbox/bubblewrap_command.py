@@ -26,6 +26,7 @@ HOST_ETC = (
     "alternatives", "ca-certificates.conf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types",
     "pki", "protocols", "python3", "python3.11", "python3.12", "python3.13", "services", "ssl", "timezone",
 )  # fmt: skip
+HOST_KEYS = ("ssl/private", "pki/tls/private", "pki/entitlement")  # some groups may read them, and groups are kept
 PRIVATE_UIDS = range(1_900_000_000, 1_900_065_536)  # beyond what systems and containers hand out
 SMALL_UIDS = range(50_000, 60_000)  # where we are root of a user namespace with few ids ourselves
 
@@ -145,6 +146,9 @@ def _root(spec: SandboxSpec, shown: Path | None, tree: Path | None, fds: list[in
         yield from ("--dir", "/etc", "--dir", "/var")
         for name in HOST_ETC:
             yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
+        for folder in (Path("/etc", name) for name in HOST_KEYS):
+            if folder.resolve() == folder and folder.is_dir():
+                yield from ("--perms", "0555", "--tmpfs", str(folder), "--remount-ro", str(folder))
     for name, text in {**_accounts(tree), **_names(spec)}.items():
         yield from ("--ro-bind-data", str(_memory_file(text.encode(), fds)), f"/etc/{name}")
 

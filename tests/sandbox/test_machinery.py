@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import cgroups
+from sandbox import bubblewrap_command, cgroups
 from sandbox.base import ImageProblem, Sandbox, SandboxUnavailable
+from sandbox.bubblewrap import open_bubblewrap
 from sandbox.choose import available, choose, open_sandbox
 from sandbox.leftovers import sweep
 from sandbox.owner import is_gone, owner
@@ -146,6 +147,19 @@ async def test_the_hosts_programs_as_an_image() -> None:
     assert b"shadow" not in result.output
     assert result.exit_code != 0
     await box.close()
+
+
+@pytest.mark.bubblewrap
+async def test_the_hosts_private_keys_are_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates stand in for keys, for those are there on every machine and readable."""
+    need("bubblewrap")
+    shown = Path("/etc/ssl/certs")
+    if not shown.is_dir() or shown.resolve() != shown:
+        pytest.skip("this machine has no certificates in /etc/ssl/certs")
+    look = "ls -A /etc/ssl/certs | wc -l; touch /etc/ssl/certs/x 2>&1 | grep -o Read-only"
+    monkeypatch.setattr(bubblewrap_command, "HOST_KEYS", ("ssl/certs", "ssl/no-such-folder"))
+    async with await open_bubblewrap(SandboxSpec(image="host")) as box:
+        assert (await box.run(look)).output.split() == [b"0", b"Read-only"]
 
 
 async def test_a_folder_of_the_callers_stays(tmp_path: Path) -> None:
