@@ -20,6 +20,11 @@ _SHA = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _NOT_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 
 
+def as_text(found: str) -> str:
+    """What neither UTF-8 nor a database can hold is replaced."""
+    return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", found)
+
+
 class Malformed(Exception):
     """A value is missing or isn't what it should be; the message says which."""
 
@@ -74,9 +79,9 @@ class Value:
         return self._found.get(key) is True
 
     def text(self, key: str, most: int = MAX_TEXT) -> str:
-        """Any text, empty where there is none; what neither UTF-8 nor a database can hold is replaced."""
+        """Any text as `as_text` gives it, empty where there is none."""
         found = self._found.get(key)
-        return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", found[:most]) if isinstance(found, str) else ""
+        return as_text(found[:most]) if isinstance(found, str) else ""
 
     def slug(self, key: str) -> str:
         return self._formed(key, _SLUG, "a repository's owner/name")
