@@ -46,7 +46,7 @@ def _added(patch: str, sign: str = "+") -> str:
 
 def gold_lines(instance: Instance, *, shortest: int = _SHORTEST) -> tuple[str, ...]:
     """Lines of the gold fields that nobody writes by chance, stripped, without those that the issue shows."""
-    return distinctive("\n".join(gold_fields(instance).values()), instance.problem_statement, shortest=shortest)
+    return distinctive("\n".join(gold_fields(instance).values()), instance.issue, shortest=shortest)
 
 
 def marks(instance: Instance) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def marks(instance: Instance) -> tuple[str, ...]:
     tests = _added(instance.test_patch)
     solution = _added(instance.patch, "-" if instance.patch_breaks else "+")
     new = [test for test in instance.fail_to_pass if re.split(r"[:.(\[ ]", _name(test))[0] in hidden_tests(instance)]
-    return distinctive("\n".join([solution, tests, *new]), instance.problem_statement)
+    return distinctive("\n".join([solution, tests, *new]), instance.issue)
 
 
 def endings(instance: Instance) -> list[str]:

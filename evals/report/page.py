@@ -7,7 +7,7 @@ and messages are data of others and are shown as text. Left out: what the number
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from evals.report import plots
@@ -321,12 +321,7 @@ def _checks(report: Mapping[str, Any]) -> Html:
             parts += [element("h3", title), plain_table(title, ("attempt", "what was seen"), rows)]
         else:
             fine.append(none)
-    retried = [row for row in report["attempts"] if row["tries"]]
-    if retried:
-        title = "Tried again after a failure of the infrastructure"
-        parts.append(element("h3", title))
-        rows = [[_name(row), element("span", "; ".join(row["tries"]))] for row in retried[:MAX_NAMED]]
-        parts.append(plain_table(title, ("attempt", "what failed before"), rows))
+    parts += _of_attempts(report)
     if report["missing"]:
         names = [element("li", _name(one)) for one in report["missing"][:MAX_NAMED]]
         what = element("summary", plural(len(report["missing"]), "attempt"))
@@ -334,6 +329,23 @@ def _checks(report: Mapping[str, Any]) -> Html:
     return element(
         "section", element("h2", "Checks"), element("p", " ".join(fine)) if fine else None, *parts, id="checks"
     )
+
+
+def _of_attempts(report: Mapping[str, Any]) -> Iterator[Html]:
+    """What says nothing of a verdict, and is there in few runs: nothing is said where there is nothing."""
+    retried = [(_name(row), row["tries"]) for row in report["attempts"] if row["tries"]]
+    leaking = {
+        str(row["instance_id"]): leaks
+        for row in report["attempts"]
+        if isinstance(leaks := row["environment"].get("leaks"), list) and leaks
+    }
+    for title, what, found in (
+        ("Tried again after a failure of the infrastructure", ("attempt", "what failed before"), retried),
+        ("The answer was in the environment", ("instance", "what its image holds"), list(leaking.items())),
+    ):
+        if found:
+            rows = [[name, element("span", "; ".join(map(str, said)))] for name, said in found[:MAX_NAMED]]
+            yield from (element("h3", title), plain_table(title, what, rows))
 
 
 _FIELD: Final = {"leaks": "leaks", "doubts": "doubt", "infrastructure": "infrastructure"}

@@ -17,6 +17,7 @@ from evals.instance import Instance, Schema, read_instance
 from evals.judging.judge import judge
 from evals.judging.reversing import reversed_patch
 from evals.judging.script import ScriptUnknown, eval_script
+from evals.leaks.gold import gold_lines
 from evals.runs.predict import Task
 from evals.runs.rows import row_of
 from tests.agent.repos import commit, write
@@ -199,6 +200,13 @@ def test_pros_issue_has_what_its_tests_hang_on() -> None:
     assert Task.of(read_instance(row_of(one))).issue == told
     assert Task.of(pro(requirements=None, interface=" ")).issue == "It breaks."
     assert Task.of(live()).issue == "It breaks."
+
+
+def test_what_pros_issue_shows_is_no_gold() -> None:
+    line = "    return shortened_to(text, LONGEST)"
+    patch = f"--- a/x.py\n+++ b/x.py\n@@ -1 +1,2 @@\n x\n+{line}\n"
+    assert line.strip() in gold_lines(pro(patch=patch))
+    assert line.strip() not in gold_lines(pro(patch=patch, requirements=f"Write `{line.strip()}`."))
 
 
 def test_pros_images_are_called_by_a_rule_where_the_row_names_no_tag() -> None:

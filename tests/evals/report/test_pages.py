@@ -303,3 +303,12 @@ def test_a_date_is_one_or_what_was_said_instead() -> None:
     assert date("1795403330.0") == "2026-11-23 03:08 UTC"
     assert [date(text) for text in ("nan", "1e99", "soon", "-1e300")] == ["nan", "1e99", "soon", "-1e300"]
     assert "2026-11-23 03:08 UTC" in Page(page(report_of([], manifest()))).text
+
+
+def test_what_an_environment_leaks_stands_among_the_checks() -> None:
+    first, second, *rest = records()
+    known = {**first.environment, "leaks": [f"an installed copy of the fix {EVIL}"]}
+    leaking = [replace(first, environment=known), replace(second, environment={"leaks": "not a list"}), *rest]
+    shown = Page(page(report_of(leaking, manifest())))
+    assert "The answer was in the environment" in shown.text and "an installed copy of the fix" in shown.text
+    assert "The answer was in the environment" not in Page(page(report_of([second, *rest], manifest()))).text
