@@ -20,6 +20,7 @@ from agent.follow_up import FollowUp
 from agent.limits import Limits
 from agent.request import FixRequest, Generation, Patience
 from agent.runs import RunFolder
+from service.bot.takeover import taken_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +61,31 @@ async def begin(folder: Path, mirror: Path, commit: str, issue: str, settings: R
     """Solve an issue, or go on with the run that an earlier process began in `folder`. Raises RunProblem; cancelled
     when it was stopped, and then goes on when it is called again."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if run := run_in(folder):
+        await taken_over(run.events)
     with runs.kept_in(folder):
-        begun = runs.all_runs()
-        if begun:
-            try:
-                return _ran(await resume(begun[-1].id, see, _now(settings)), folder)
-            except InputProblem:  # cut off before it had begun
-                if _has_begun(begun[-1]):
-                    raise
+        if run:
+            return _ran(await resume(run.id, see, _now(settings)), folder)
         return _ran(await fix(_request(folder, mirror, commit, issue, settings), see), folder)
 
 
 async def go_on(folder: Path, said: FollowUp, settings: RunSettings, *see: Listener) -> Ran:
     """Tell the run in `folder` more, once: `said.source` names the request, and a run that has it only goes on."""
+    run = run_in(folder)
+    if run is None:
+        raise InputProblem(f"the run in {folder} is gone: it has to be begun again")
+    await taken_over(run.events)
+    known = any(
+        event.type is EventType.FOLLOW_UP and event.data["source"] == said.source for event in read_events(run.events)
+    )
     with runs.kept_in(folder):
-        found = runs.all_runs()
-        if not found:
-            raise InputProblem(f"the run in {folder} is gone: it has to be begun again")
-        run = found[-1]
-        known = any(
-            event.type is EventType.FOLLOW_UP and event.data["source"] == said.source
-            for event in read_events(run.events)
-        )
         return _ran(await resume(run.id, see, _now(settings), None if known else said), folder)
 
 
 def run_in(folder: Path) -> RunFolder | None:
-    """The run that lies in a request's folder."""
+    """The run that lies in a request's folder. One that was cut off before its first event is none."""
     with runs.kept_in(folder):
-        found = runs.all_runs()
+        found = [run for run in runs.all_runs() if _has_begun(run)]
     return found[-1] if found else None
 
 
@@ -98,7 +95,7 @@ def _now(settings: RunSettings) -> Callable[[FixRequest], FixRequest]:
 
 
 def _has_begun(run: RunFolder) -> bool:
-    return any(event.type is EventType.RUN_STARTED for event in read_events(run.events))
+    return next(iter(read_events(run.events)), None) is not None
 
 
 def _ran(result: FixResult, folder: Path) -> Ran:
