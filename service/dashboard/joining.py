@@ -14,9 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from service.dashboard import login, static
+from service.dashboard import evaluations, login, queue, runs, static
 from service.dashboard.access import LoginNeeded
 from service.dashboard.frame import HEADERS, local, page
+from service.dashboard.model_health import HealthWatch
 from service.store import StoreUnavailable
 from service.webhooks.rates import RateLimit
 
@@ -40,6 +41,7 @@ def join(app: FastAPI) -> None:
     What goes wrong for programs is answered as it was before: join it last.
     """
     app.state.failed_logins = RateLimit(login.FAILURES)
+    app.state.model_health = HealthWatch(app.state.settings.dashboard.model)
     app.include_router(_router())
     app.add_exception_handler(LoginNeeded, _login_needed)
     for kind, shown in _SHOWN.items():
@@ -60,7 +62,7 @@ def _for_people(shown: Handler, before: Any) -> Handler:
 
 def _router() -> APIRouter:
     made = APIRouter(include_in_schema=False)
-    for part in (static.router, login.router):
+    for part in (static.router, login.router, runs.router, queue.router, evaluations.router):
         made.include_router(part)
     return made
 

@@ -75,12 +75,21 @@ class Store:
         return self._requests(_R.state == State.WAITING, most=most)
 
     def page(
-        self, slug: str | None, state: State | None, most: int, before: int | None = None
+        self,
+        slug: str | None,
+        state: State | None,
+        most: int,
+        before: int | None = None,
+        kinds: Collection[WishKind] = (),
     ) -> list[tuple[int, Request]]:
-        """The newest first, each with the number that `before` takes: those that were asked for before it."""
+        """The newest first, each with the number that `before` takes: those that were asked for before it.
+
+        `kinds`: what they ask for; none: anything.
+        """
         where = [_R.slug == slug] if slug else []
         where += [_R.state == state.value] if state else []
         where += [_R.seq < before] if before else []
+        where += [_R.kind.in_([kind.value for kind in kinds])] if kinds else []
         with reading(self.engine) as connection:
             rows = connection.execute(sa.select(REQUESTS).where(*where).order_by(_R.seq.desc()).limit(most))
             return [(row.seq, _request(row._mapping)) for row in rows]

@@ -5,8 +5,3 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   const busy = asks.querySelector("details[open], select:focus, input:focus");
   if (document.hidden || busy) event.preventDefault();
 });
-// What is chosen in a filter holds at once.
-document.addEventListener("change", (event) => {
-  const form = event.target.closest("form[data-at-once]");
-  if (form && event.target.tagName === "SELECT") form.requestSubmit();
-});
