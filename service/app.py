@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from service.api import router
+from service.api import install, router
 from service.dashboard.joining import join
 from service.limits import BodyLimits
 from service.settings import ServiceSettings
@@ -23,14 +23,17 @@ from service.webhooks.rates import RateLimit, RateLimits
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
-    """`app.state` has `settings`, `runs` (a folder), and while it runs `store` (for threads) and `intake`."""
+    """`app.state` has `settings`, `runs` (a folder), and while it runs `store` (for threads), `rates` and `intake`."""
+
+    rates = RateLimits([RateLimit(settings.per_repository), RateLimit(settings.per_sender)])
 
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:
         store = await asyncio.to_thread(Store.open, settings.database.reveal())
         try:
             async with Recorder(store) as recorder:
-                app.state.store, app.state.intake = store, _intake(settings, recorder)
+                app.state.store, app.state.rates = store, rates
+                app.state.intake = _intake(settings, recorder, rates)
                 yield
         finally:
             store.close()
@@ -40,16 +43,16 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     )
     app.state.settings, app.state.runs = settings, settings.runs
     app.include_router(router)
+    install(app, router)
     app.add_middleware(BodyLimits, most=settings.max_body, at_once=settings.max_bodies, seconds=settings.body_seconds)
     app.add_route("/webhooks/github", _github, methods=["POST"])  # past FastAPI's dependencies, which take time
-    app.add_api_route("/healthz", _healthy, methods=["GET"], include_in_schema=False)
-    app.add_api_route("/readyz", _ready, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/healthz", _healthy, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/readyz", _ready, methods=["GET", "HEAD"], include_in_schema=False)
     join(app)
     return app
 
 
-def _intake(settings: ServiceSettings, recorder: Recorder) -> Intake:
-    rates = RateLimits([RateLimit(settings.per_repository), RateLimit(settings.per_sender)])
+def _intake(settings: ServiceSettings, recorder: Recorder, rates: RateLimits) -> Intake:
     secrets = [secret.reveal().encode() for secret in settings.webhook_secrets]
     return Intake(recorder, secrets, settings.me, rates)
 

@@ -31,7 +31,7 @@ class BodyLimits:
             return
         length = Headers(scope=scope).get("content-length", "")
         if length.isdigit() and len(length) < 20 and int(length) > self._most:
-            refused = JSONResponse({"error": self._too_large()}, 413, _CLOSE)
+            refused = JSONResponse({"detail": self._too_large()}, 413, _CLOSE)
             await refused(scope, receive, send)
             return
         reader = _Reader(self, receive)

@@ -3,6 +3,7 @@
 Left out: the pages for people (`service.dashboard`).
 """
 
+from service.api.problems import install
 from service.api.routes import router
 
-__all__ = ["router"]
+__all__ = ["install", "router"]

@@ -7,31 +7,49 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
 from fastapi import Request as Http
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from agent.forges.base import Person, Place
-from service.api.access import ApiScope, needs
+from service.api.access import ApiScope, Guarded, needs
 from service.api.finding import folder_of, lines, story
+from service.api.problems import links, other, responses
 from service.api.shapes import Health, RequestId, Run, RunDetail, Runs, Slug, Submission, detail_of, run_of
 from service.bot.asking import OURS
 from service.store import ACTIVE, Request, State, Store
-from service.store.model import Received
+from service.store.model import Outcome, Received
 from service.store.tokens import ApiToken
 from service.webhooks.model import Delivery, ObjectKey, ObjectKind, Wish, WishKind
+from service.webhooks.rates import RateLimits
+from service.webhooks.values import as_text
 
-router = APIRouter(prefix="/api/v1", tags=["runs"])
+router = APIRouter(
+    prefix="/api/v1", tags=["runs"], route_class=Guarded, generate_unique_id_function=lambda one: one.name
+)
 Reader = Annotated[ApiToken, Depends(needs(ApiScope.READ))]
 Writer = Annotated[ApiToken, Depends(needs(ApiScope.WRITE))]
-_WRONG = {401: {"description": "no token"}, 403: {"description": "not this token"}}
-_NONE = {**_WRONG, 404: {"description": "no such run"}}
+
+
+class Diff(PlainTextResponse):
+    media_type = "text/x-diff"
+
+
+class EventStream(StreamingResponse):
+    media_type = "text/event-stream"
+
+
+_TEXT = {"type": "string"}
+_DIFF = other(Diff.media_type, "A patch.", schema=_TEXT)
+_EVENT = {"type": "object", "required": ["data"], "properties": {"id": _TEXT, "event": _TEXT, "data": _TEXT}}
+_EVENTS = other(EventStream.media_type, "Events whose data is JSON; the last one is named `end`.", itemSchema=_EVENT)
 
 
 def _store(http: Http) -> Store:
@@ -44,14 +62,21 @@ def _runs(http: Http) -> Path:
     return folder
 
 
-async def _found(http: Http, key: str) -> Request:
-    found = await asyncio.to_thread(_store(http).request, key)
+def _rates(http: Http) -> RateLimits:
+    rates: RateLimits = http.app.state.rates
+    return rates
+
+
+async def _found(http: Http, run_id: str) -> Request:
+    found = await asyncio.to_thread(_store(http).request, run_id)
     if found is None:
         raise HTTPException(404, "there is no such run")
     return found
 
 
-@router.get("/runs", responses=_WRONG)  # type: ignore[arg-type]
+@router.get(
+    "/runs", responses=responses() | {200: {"links": links("/runs/0/id", "get_run", "get_patch", "get_events")}}
+)
 async def list_runs(
     http: Http,
     _: Reader,
@@ -66,38 +91,37 @@ async def list_runs(
     return Runs(runs=[run_of(one) for _, one in page[:limit]], next=more)
 
 
-@router.get("/runs/{key}", responses=_NONE)  # type: ignore[arg-type]
-async def get_run(http: Http, _: Reader, key: RequestId) -> RunDetail:
+@router.get("/runs/{run_id}", responses=responses(404))
+async def get_run(http: Http, _: Reader, run_id: RequestId) -> RunDetail:
     """One of them, with what its run has come to."""
-    found = await _found(http, key)
+    found = await _found(http, run_id)
     return detail_of(found, await asyncio.to_thread(story, _runs(http), _store(http), found))
 
 
-@router.get("/runs/{key}/patch", responses=_NONE, response_class=PlainTextResponse)  # type: ignore[arg-type]
-async def get_patch(http: Http, _: Reader, key: RequestId) -> PlainTextResponse:
+@router.get("/runs/{run_id}/patch", responses=responses(404) | _DIFF, response_class=Response)
+async def get_patch(http: Http, _: Reader, run_id: RequestId) -> Diff:
     """The patch as `git apply` takes it."""
-    found = await _found(http, key)
+    found = await _found(http, run_id)
     folder = await asyncio.to_thread(folder_of, _runs(http), _store(http), found)
     if folder is None or not folder.patch.is_file():
         raise HTTPException(404, "this run has no patch, or its files are on another machine")
-    return PlainTextResponse(await asyncio.to_thread(folder.patch.read_bytes), media_type="text/x-diff")
+    return Diff(await asyncio.to_thread(folder.patch.read_bytes))
 
 
-@router.get("/runs/{key}/events", responses=_NONE, response_class=StreamingResponse)  # type: ignore[arg-type]
+@router.get("/runs/{run_id}/events", responses=responses(404) | _EVENTS, response_class=Response)
 async def get_events(
     http: Http,
     _: Reader,
-    key: RequestId,
+    run_id: RequestId,
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
-) -> StreamingResponse:
+) -> EventStream:
     """The run's log as Server-Sent Events, from its beginning or behind `Last-Event-ID`, until the run has ended."""
-    found = await _found(http, key)
+    found = await _found(http, run_id)
     folder = await asyncio.to_thread(folder_of, _runs(http), _store(http), found)
     if folder is None:
         raise HTTPException(404, "this request has no run yet, or its files are on another machine")
     after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else -1
-    shown = sse(lines(folder.events, after, _going(http, key)))
-    return StreamingResponse(shown, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return EventStream(sse(lines(folder.events, after, _going(http, run_id))), headers={"Cache-Control": "no-store"})
 
 
 async def sse(found: AsyncIterator[tuple[int, str]]) -> AsyncIterator[str]:
@@ -114,7 +138,9 @@ async def _going(http: Http, key: str) -> AsyncIterator[bool]:
         yield found is not None and found.state in ACTIVE
 
 
-@router.post("/runs", status_code=202, responses=_WRONG)  # type: ignore[arg-type]
+@router.post(
+    "/runs", status_code=202, responses=responses(400, 404, 429) | {202: {"links": links("/id", "get_run", "cancel")}}
+)
 async def submit(
     http: Http, token: Writer, asked: Submission, idempotency_key: Annotated[str | None, Header(max_length=100)] = None
 ) -> Run:
@@ -125,12 +151,16 @@ async def submit(
     repository = await asyncio.to_thread(_store(http).repository_id, asked.repository)
     if repository is None:
         raise HTTPException(404, "the bot knows no such repository: install it there first")
-    wish = Wish(WishKind.FIX, asked.number, asked.text, place=Place.ISSUE)
+    if wait := _rates(http).take((repository, token.id)):
+        raise HTTPException(429, "this is asked too often", {"Retry-After": str(math.ceil(wait))})
+    wish = Wish(WishKind.FIX, asked.number, as_text(asked.text), place=Place.ISSUE)
     delivery = Delivery(
         f"api-{name}", "api", "submit", repository, asked.repository, None, Person(OURS, f"api:{token.name}"),
         ObjectKey(ObjectKind.OTHER, number, "1"), moment.strftime("%Y-%m-%dT%H:%M:%SZ"), wish,
     )  # fmt: skip
     (received,) = await asyncio.to_thread(_store(http).receive, [delivery])
+    if received.outcome is not Outcome.NEW:
+        _rates(http).give_back((repository, token.id))
     return run_of(await _of(http, received))
 
 
@@ -139,23 +169,23 @@ async def _of(http: Http, received: Received) -> Request:
     return await _found(http, received.request)
 
 
-@router.post("/runs/{key}/cancel", status_code=202, responses=_NONE)  # type: ignore[arg-type]
-async def cancel(http: Http, token: Writer, key: RequestId) -> Run:
+@router.post("/runs/{run_id}/cancel", status_code=202, responses=responses(404))
+async def cancel(http: Http, token: Writer, run_id: RequestId) -> Run:
     """Stop a run. What has ended stays as it is."""
-    found = await _found(http, key)
+    found = await _found(http, run_id)
     if found.state in ACTIVE:
         wish = Wish(WishKind.STOP, found.wish.number)
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        number = int.from_bytes(hashlib.sha256(f"stop:{key}".encode()).digest()[:7])
+        number = int.from_bytes(hashlib.sha256(f"stop:{run_id}".encode()).digest()[:7])
         delivery = Delivery(
-            f"api-stop-{key}", "api", "cancel", found.repository_id, found.slug, None,
+            f"api-stop-{run_id}", "api", "cancel", found.repository_id, found.slug, None,
             Person(OURS, f"api:{token.name}"), ObjectKey(ObjectKind.OTHER, number, "1"), max(at, found.at), wish,
         )  # fmt: skip
         await asyncio.to_thread(_store(http).receive, [delivery])
-    return run_of(await _found(http, key))
+    return run_of(await _found(http, run_id))
 
 
-@router.get("/queue", responses=_WRONG)  # type: ignore[arg-type]
+@router.get("/queue", responses=responses())
 async def queue(http: Http, _: Reader) -> Health:
     """What waits and what goes on."""
     going = await asyncio.to_thread(_store(http).in_state, ACTIVE)

@@ -5,12 +5,13 @@ Left out: where it comes from (`service.api.finding`).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.bot.story import Story
 from service.store import Request, State
+from service.webhooks.values import as_text
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$")]
 RequestId = Annotated[str, StringConstraints(pattern=r"^r[0-9a-f]{24}$")]
@@ -80,6 +81,10 @@ class Runs(_Shape):
 class Submission(_Shape):
     """An issue of a repository that the bot has, to be solved."""
 
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"repository": "octo/calc", "number": 7}]}
+    )
+
     repository: Slug
     number: int = Field(ge=1, le=2**31 - 1)
     text: str = Field(default="", max_length=10_000, description="Said along with the issue.")
@@ -103,27 +108,29 @@ def detail_of(request: Request, story: Story | None) -> RunDetail:
 
 def outcome_of(story: Story) -> Outcome:
     used = story.used
-    return Outcome(
-        run=story.run,
-        outcome=story.outcome,
-        message=story.message,
-        summary=story.summary,
-        verified=story.verified,
-        files=list(story.files),
-        checks=[
-            Check.model_validate(
-                {name: getattr(check, name) for name in ("command", "source", "verdict", "before", "after")}
-            )
-            for check in story.checks
-        ],
-        turns=used.turns,
-        prompt_tokens=used.prompt,
-        cached_tokens=used.cached,
-        completion_tokens=used.written,
-        cost=used.cost,
-        seconds=round(used.seconds, 1),
-        model=story.model,
-    )
+    found = {
+        **{
+            name: getattr(story, name)
+            for name in ("run", "outcome", "message", "summary", "verified", "files", "model")
+        },
+        "checks": [{name: getattr(check, name) for name in Check.model_fields} for check in story.checks],
+        "turns": used.turns,
+        "prompt_tokens": used.prompt,
+        "cached_tokens": used.cached,
+        "completion_tokens": used.written,
+        "cost": used.cost,
+        "seconds": round(used.seconds, 1),
+    }
+    return Outcome.model_validate(_sendable(found))
+
+
+def _sendable(found: Any) -> Any:
+    """Names of files and words of models can hold what UTF-8 can't."""
+    if isinstance(found, str):
+        return as_text(found)
+    if isinstance(found, dict):
+        return {key: _sendable(value) for key, value in found.items()}
+    return [_sendable(one) for one in found] if isinstance(found, list | tuple) else found
 
 
 def _fields(request: Request) -> dict[str, object]:

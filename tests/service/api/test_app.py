@@ -39,7 +39,7 @@ def test_a_token_of_the_command_opens_the_api_until_it_is_revoked(tmp_path: Path
         headers = {"Authorization": f"Bearer {token}"}
         assert client.get("/api/v1/runs", headers=headers).json() == {"runs": [], "next": None}
         described = client.get("/api/v1/openapi.json").json()
-        assert "/api/v1/runs/{key}/events" in described["paths"]
+        assert "/api/v1/runs/{run_id}/events" in described["paths"]
         assert "/webhooks/github" not in described["paths"]
         assert agent(tmp_path, "revoke", listed["id"]).returncode == 0
         assert client.get("/api/v1/runs", headers=headers).status_code == 401

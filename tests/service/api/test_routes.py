@@ -18,10 +18,11 @@ from starlette.testclient import TestClient
 
 from agent.events import EventLog, EventType
 from agent.forges.base import Person
-from service.api import router
+from service.api import install, router
 from service.store import State, Store
 from service.store.tokens import make_token, revoke_token
 from service.webhooks.model import Delivery, ObjectKey, ObjectKind, Wish, WishKind
+from service.webhooks.rates import Rate, RateLimit, RateLimits
 
 pytestmark = pytest.mark.heavy
 
@@ -73,7 +74,9 @@ def api(tmp_path: Path) -> Iterator[Api]:
     store.change(key, State.RUNNING, run=folder.name)
     app = FastAPI()
     app.include_router(router)
+    install(app, router)
     app.state.store, app.state.runs = store, tmp_path / "runs"
+    app.state.rates = RateLimits([RateLimit(Rate(60, 60)), RateLimit(Rate(1, 2))])
     with TestClient(app) as client:
         yield Api(client, store, tmp_path / "runs", key)
     log.close()
