@@ -11,6 +11,7 @@ from cli.lazy import Entry, LazyGroup
 
 COMMANDS: dict[str, Entry] = {
     "start": ("cli.service_start", "start", "Take webhooks and work on them: web process and worker."),
+    "app": ("cli.service_app", "app", "Register the bot as a GitHub App."),
     "demo": ("cli.service_demo", "demo", "Watch the bot work without GitHub."),
     "once": ("cli.service_once", "once", "Work on one event in the foreground: for workflows."),
     "token": ("cli.service_token", "token", "Make, list and revoke tokens for the API."),

@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from agent.forges.fake.access import INSTALLATION_SECONDS, Refusal, not_found
 from agent.forges.fake.faults import Faults
 from agent.forges.fake.hooks import Delivery, Hooks
 from agent.forges.fake.records import Records
-from agent.forges.fake.state import Account, App, Installation, Repo, Thread, load, save
+from agent.forges.fake.state import Account, App, Installation, Repo, RepoHook, Thread, load, save
 from agent.git import GitError, git, git_line
 
 PERMISSIONS = {
@@ -34,6 +34,7 @@ PERMISSIONS = {
 ACTIONS_BOT = (41898282, "github-actions[bot]")
 NOREPLY = "users.noreply.127.0.0.1"
 _SAVE_SECONDS = 0.2
+_TOLD_ANYWAY = frozenset({"ping", "installation", "installation_repositories"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Core(Faults):
         self.url = ""
         self.asked: deque[Asked] = deque(maxlen=10_000)
         self.git_lock = asyncio.Lock()
+        self.codes: dict[str, tuple[FakeApp, str, float]] = {}  # of new Apps: with their webhook secret, until when
         self.moved: dict[str, str] = {}  # old slug -> where its requests are sent on
         self._saving: asyncio.Task[None] | None = None
         if not self.world.accounts:
@@ -251,12 +253,15 @@ class Core(Faults):
         secret: str = "",
         permissions: Mapping[str, str] | None = None,
         key: str | None = None,
+        events: Sequence[str] | None = None,
     ) -> FakeApp:
-        """Register an App. `hook`: where its webhooks go; `key`: its private key (PEM), a new one by default."""
+        """Register an App. `hook`: where its webhooks go; `key`: its private key (PEM), a new one by default;
+        `events`: those that it hears of, all by default."""
         account = self.add_person(f"{slug}[bot]", bot=True)
         app = App(
             self.world.new_id(), slug, f"Iv23li{secrets.token_hex(7)}", account.id, [],
             dict(PERMISSIONS if permissions is None else permissions), self.stamp(), hook=hook, secret=secret,
+            events=None if events is None else list(events),
         )  # fmt: skip
         self.world.apps.append(app)
         return FakeApp(app.id, app.client_id, slug, await self.add_key(app.id, key))
@@ -319,23 +324,26 @@ class Core(Faults):
         self._send(app, event, payload)
 
     def _send(self, app: App, event: str, payload: dict[str, Any]) -> None:
-        if app.hook:
+        if app.hook and (app.events is None or event in app.events or event in _TOLD_ANYWAY):
             self.hooks.send(app.hook, app.secret, event, payload, ("integration", app.id))
 
     def tell(self, repo: Repo, event: str, action: str | None, sender: Account, objects: Mapping[str, Any]) -> None:
-        """Send an event of a repository to every App that is installed there."""
+        """Send an event of a repository to its own webhooks, and to every App that is installed there."""
         self.changed()
+        payload = {**({"action": action} if action else {}), **objects, "repository": self.records.repository(repo),
+                   "sender": self.records.user(sender)}  # fmt: skip
+        for hook in repo.hooks:
+            if event in hook.events:
+                self.hooks.send(hook.url, hook.secret, event, payload, ("repository", repo.id))
         for app in self.world.apps:
             for one in app.installations:
                 if repo.id in one.repositories:
-                    payload = {
-                        **({"action": action} if action else {}),
-                        **objects,
-                        "repository": self.records.repository(repo),
-                        "sender": self.records.user(sender),
-                        "installation": {"id": one.id, "node_id": f"I_{one.id}"},
-                    }
-                    self._send(app, event, payload)
+                    self._send(app, event, {**payload, "installation": {"id": one.id, "node_id": f"I_{one.id}"}})
+
+    def add_hook(self, slug: str, url: str, secret: str, events: Sequence[str]) -> None:
+        """A webhook of one repository."""
+        self.repo(slug).hooks.append(RepoHook(url, secret, list(events)))
+        self.changed()
 
     def ping(self, app: int) -> None:
         found = self.app(app)

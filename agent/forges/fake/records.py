@@ -186,7 +186,7 @@ class Records:
             "id": app.id, "slug": app.slug, "client_id": app.client_id, "node_id": node("A", app.id),
             "owner": self.user(self.world.accounts[0]), "name": app.slug, "description": "",
             "external_url": self.web, "html_url": f"{self.web}/apps/{app.slug}", "created_at": app.created_at,
-            "updated_at": app.created_at, "permissions": app.permissions, "events": [],
+            "updated_at": app.created_at, "permissions": app.permissions, "events": app.events or [],
             "installations_count": len(app.installations),
         }  # fmt: skip
 
@@ -197,9 +197,9 @@ class Records:
             "id": one.id, "account": self.user(owner), "repository_selection": "selected", "app_id": app.id,
             "client_id": app.client_id, "app_slug": app.slug, "target_id": owner.id, "target_type": "User",
             "access_tokens_url": f"{url}/access_tokens", "html_url": f"{self.web}/settings/installations/{one.id}",
-            "repositories_url": f"{self.api}/installation/repositories", "permissions": app.permissions, "events": [],
-            "created_at": app.created_at, "updated_at": app.created_at, "single_file_name": None,
-            "suspended_at": None, "suspended_by": None,
+            "repositories_url": f"{self.api}/installation/repositories", "permissions": app.permissions,
+            "events": app.events or [], "created_at": app.created_at, "updated_at": app.created_at,
+            "single_file_name": None, "suspended_at": None, "suspended_by": None,
         }  # fmt: skip
 
     def association(self, repo: Repo, who: int) -> str:

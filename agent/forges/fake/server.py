@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.forges.fake import git_http, pages
+from agent.forges.fake import git_http, manifests, pages
 from agent.forges.fake.access import Refusal
 from agent.forges.fake.acts import FakeForge
 from agent.forges.fake.web import ENDPOINTS, Endpoint, answer
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 # What another process may have the forge do, with its key; by name, with the arguments as JSON.
 ACTS = frozenset({
     "add_person", "add_repository", "fork", "rename_repository", "grant", "user_token", "workflow_token",
-    "add_app", "add_key", "drop_key", "install", "uninstall", "ping", "later", "limit", "exhaust", "breakdown",
+    "add_app", "add_hook", "add_key", "drop_key", "install", "uninstall", "ping", "later", "limit", "exhaust",
+    "breakdown",
     "open_issue", "edit_issue", "label", "unlabel", "assign", "close_thread", "reopen", "comment", "edit_comment",
     "delete_comment", "react", "open_pull", "review", "reply", "push", "check", "redeliver_failed",
 })  # fmt: skip
@@ -91,6 +92,9 @@ def application(forge: FakeForge) -> Starlette:
         Route("/api/v3/{rest:path}", _nothing(forge), methods=["GET", "POST", "PATCH", "PUT", "DELETE"]),
         Route("/_act", _bound(_act, forge, key), methods=["POST"]),
         Route("/_logs/{owner}/{name}/{run:int}", _bound(_log, forge), methods=["GET"]),
+        Route("/settings/apps/new", _bound(manifests.offered, forge), methods=["POST"]),
+        Route("/organizations/{owner}/settings/apps/new", _bound(manifests.offered, forge), methods=["POST"]),
+        Route("/settings/apps", _bound(manifests.created, forge), methods=["POST"]),
         Route("/_style.css", _bound(pages.style, forge)),
         Route("/{owner}/{name}.git/{rest:path}", _bound(git_http.serve, forge), methods=["GET", "POST"]),
         Route("/", _bound(pages.index, forge)),

@@ -118,6 +118,15 @@ class Reaction:
 
 
 @dataclass
+class RepoHook:
+    """A webhook of one repository."""
+
+    url: str
+    secret: str
+    events: list[str]
+
+
+@dataclass
 class Repo:
     id: int
     owner: str
@@ -134,6 +143,7 @@ class Repo:
     reactions: list[Reaction] = field(default_factory=list)
     drafts: bool = True  # whether its owner's plan has draft pull requests
     parent: str | None = None
+    hooks: list[RepoHook] = field(default_factory=list)
 
     @property
     def slug(self) -> str:
@@ -170,6 +180,7 @@ class App:
     installations: list[Installation] = field(default_factory=list)
     hook: str | None = None
     secret: str = ""
+    events: list[str] | None = None  # None: all
 
 
 @dataclass
