@@ -48,6 +48,7 @@ _PROGRAMS = tuple(
         (r"remote\..*\.promisor", "false"),
     )
 )
+_LONGEST = 7200.0  # seconds for a git without bounds of its own, such as the first fetch of a large repository
 _NO_PROTOCOL = "none"  # no helper of git's is called that
 
 
@@ -124,17 +125,18 @@ async def _run(
         stderr=asyncio.subprocess.PIPE,
         env=env,
     )  # fmt: skip
+    seconds = bounds.seconds if bounds is not None else _LONGEST
     try:
         if bounds is not None:
             with suppress(ProcessLookupError):  # it has ended without reading anything
                 resource.prlimit(process.pid, resource.RLIMIT_DATA, (bounds.memory, bounds.memory))
-        async with asyncio.timeout(bounds.seconds if bounds is not None else None):
+        async with asyncio.timeout(seconds):
             out, err = await process.communicate(stdin)
     except (asyncio.CancelledError, TimeoutError) as ended:
         process.kill()
         await process.wait()
-        if isinstance(ended, TimeoutError) and bounds is not None:
-            raise GitError(arguments, -9, f"it took more than {bounds.seconds:.0f} s") from None
+        if isinstance(ended, TimeoutError):
+            raise GitError(arguments, -9, f"it took more than {seconds:.0f} s") from None
         raise
     if process.returncode:
         raise GitError(arguments, process.returncode, err.decode("utf-8", "replace"))

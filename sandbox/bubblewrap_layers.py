@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from sandbox.policy import Limits
 
 STAGES = ("/mnt", "/media", "/srv", "/opt")
 _BYTES_PER_FILE = 4096
+_PATIENCE = 300.0  # seconds for an answer; a layer is mounted in milliseconds
+_ENDING = 10.0  # seconds until it is killed
 
 
 class LayersUnavailable(SandboxError):
@@ -82,11 +85,19 @@ class Keeper:
         assert self._process.stdin is not None and self._process.stdout is not None
         with contextlib.suppress(OSError):  # it was killed
             self._process.stdin.close()
-        self._process.wait(10)
+        try:
+            self._process.wait(_ENDING)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._process.stdout.close()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        # one answer for each request, so nothing of it lies in the reader's buffer already
+        if not select.select([self._process.stdout], [], [], _PATIENCE)[0]:
+            self._process.kill()
+            raise LayersUnavailable(f"The process that holds the layers said nothing for {_PATIENCE:.0f} s.")
         line = self._process.stdout.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": "the process that holds the layers has ended"}
         if "error" in answer:

@@ -217,6 +217,20 @@ async def test_the_process_that_holds_the_layers_is_killed(layered: GuestSandbox
     assert keeper() is not old
 
 
+async def test_the_process_that_holds_the_layers_hangs(layered: GuestSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    await layered.write("f", b"x")
+    name = await layered.snapshot()
+    old = keeper()
+    os.kill(old.pid, signal.SIGSTOP)
+    monkeypatch.setattr(bubblewrap_layers, "_PATIENCE", 0.2)
+    with pytest.raises(SandboxError):
+        await layered.fork(name)
+    monkeypatch.undo()  # others need time
+    old.end()
+    assert not old.lives
+    assert (await layered.run("cat f")).output == b"x", "who runs goes on"
+
+
 async def test_without_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without `nsenter`, or where an overlay can't be mounted: copies, and the facts say so."""
     need("bubblewrap")
