@@ -18,14 +18,18 @@ from service.dashboard.joining import join
 from service.limits import BodyLimits
 from service.settings import ServiceSettings
 from service.store import Recorder, Store, StoreUnavailable
+from service.telemetry.traces import Traces
+from service.telemetry.web import WebTelemetry
 from service.webhooks.intake import Intake
 from service.webhooks.rates import RateLimit, RateLimits
 
 
-def create_app(settings: ServiceSettings) -> FastAPI:
+def create_app(settings: ServiceSettings, traces: Traces | None = None) -> FastAPI:
     """`app.state` has `settings`, `runs` (a folder), and while it runs `store` (for threads), `rates` and `intake`."""
 
     rates = RateLimits([RateLimit(settings.per_repository), RateLimit(settings.per_sender)])
+
+    telemetry = WebTelemetry(settings, traces)
 
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:
@@ -34,18 +38,21 @@ def create_app(settings: ServiceSettings) -> FastAPI:
             async with Recorder(store) as recorder:
                 app.state.store, app.state.rates = store, rates
                 app.state.intake = _intake(settings, recorder, rates)
+                telemetry.opened(store)
                 yield
         finally:
+            await asyncio.to_thread(telemetry.closed)
             store.close()
 
     app = FastAPI(
         title="Patchwright", lifespan=opened, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
     )
-    app.state.settings, app.state.runs = settings, settings.runs
+    app.state.settings, app.state.runs, app.state.telemetry = settings, settings.runs, telemetry
     app.include_router(router)
     install(app, router)
     app.add_middleware(BodyLimits, most=settings.max_body, at_once=settings.max_bodies, seconds=settings.body_seconds)
     app.add_route("/webhooks/github", _github, methods=["POST"])  # past FastAPI's dependencies, which take time
+    app.add_route("/metrics", telemetry.scraped, methods=["GET"])
     app.add_api_route("/healthz", _healthy, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/readyz", _ready, methods=["GET", "HEAD"], include_in_schema=False)
     join(app)
@@ -59,7 +66,8 @@ def _intake(settings: ServiceSettings, recorder: Recorder, rates: RateLimits) ->
 
 async def _github(request: Request) -> Response:
     intake: Intake = request.app.state.intake
-    return await intake.github(request)
+    telemetry: WebTelemetry = request.app.state.telemetry
+    return await telemetry.github(intake, request)
 
 
 async def _healthy() -> Response:

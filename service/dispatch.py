@@ -12,10 +12,13 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from agent.jobs import Job, Jobs, JobsError
 from service.bot.threads import Asked
 from service.store import ACTIVE, Request, State, Store, StoreUnavailable
+from service.telemetry.logs import about, tell
+from service.telemetry.work import WorkTelemetry
 from service.webhooks.model import ENDS_WORK, WishKind
 
 KIND = "request"
@@ -33,6 +36,7 @@ class Dispatcher:
     jobs: Jobs
     stopped: Callable[[Request, Request], Awaitable[None]]
     per_repository: int = 2
+    telemetry: WorkTelemetry = field(default_factory=WorkTelemetry)
     pause: float = 0.5  # seconds between two looks at the store
     _round: int = field(default=0, init=False)
 
@@ -57,7 +61,9 @@ class Dispatcher:
         if ready:
             await self.jobs.enqueue([_job(request) for request in ready])
             for request in ready:
-                await self._change(request, State.QUEUED, since=frozenset({State.WAITING}))
+                if await self._change(request, State.QUEUED, since=frozenset({State.WAITING})):
+                    with about(request.id, repository=request.slug):
+                        self.telemetry.queued(request, datetime.fromisoformat(request.created).timestamp())
         self._round += 1
         if self._round % _LOOK_EVERY == 1:
             await self._reconcile()
@@ -92,6 +98,8 @@ class Dispatcher:
         await self.jobs.cancel([one.id for one in ends if one.state in _UNDER_WAY])
         for one in ends:
             if await self._change(one, State.CANCELLED, why=f"{request.wish.kind} came after it"):
+                with about(one.id, repository=one.slug):
+                    tell(logging.INFO, "request ended", end="cancelled", why=f"{request.wish.kind} came after it")
                 await self.stopped(one, request)
         await self._change(request, State.DONE)
 

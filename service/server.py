@@ -17,6 +17,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.app import create_app
 from service.settings import ServiceSettings, SettingsProblem, from_environment
+from service.telemetry import logs
+from service.telemetry.traces import Traces
 
 _HEADER_BYTES: Final = 32 * 1024
 _STOP_SECONDS: Final = 10
@@ -63,15 +65,16 @@ class Guarded(H11Protocol):
             self.transport.abort()
 
 
-def server(settings: ServiceSettings) -> uvicorn.Server:
+def server(settings: ServiceSettings, traces: Traces | None = None) -> uvicorn.Server:
     """A server that isn't started; `await it.serve()` serves until SIGINT or SIGTERM."""
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, traces),
         host=settings.host,
         port=settings.port,
         http=functools.partial(Guarded, seconds=settings.header_seconds),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
+        log_config=None,  # its records go where all of this process's go
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -86,10 +89,11 @@ def server(settings: ServiceSettings) -> uvicorn.Server:
 
 def main() -> None:
     try:
+        redact = logs.set_up(os.environ)
         settings = from_environment(os.environ)
     except SettingsProblem as problem:
         sys.exit(f"patchwright service: {problem}")
-    server(settings).run()
+    server(settings, Traces.open(os.environ, "web", redact)).run()
 
 
 if __name__ == "__main__":

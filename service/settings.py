@@ -15,6 +15,7 @@ from agent.forges.base import Secret
 from agent.runs import home
 from service.dashboard.settings import DashboardSettings, dashboard_settings
 from service.environment import Environment, SettingsProblem
+from service.telemetry.settings import MetricsSettings, metrics_settings
 from service.webhooks.model import Myself
 from service.webhooks.rates import Rate
 
@@ -65,6 +66,7 @@ class ServiceSettings:
     """New wishes a minute, and how many of them at once."""
     per_sender: Rate = PER_SENDER
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 def from_environment(environment: Mapping[str, str]) -> ServiceSettings:
@@ -87,6 +89,7 @@ def from_environment(environment: Mapping[str, str]) -> ServiceSettings:
         per_repository=reader.rate("PATCHWRIGHT_RATE_REPOSITORY", PER_REPOSITORY),
         per_sender=reader.rate("PATCHWRIGHT_RATE_SENDER", PER_SENDER),
         dashboard=dashboard_settings(environment, jobs_database(database)),
+        metrics=metrics_settings(environment),
     )
 
 

@@ -11,10 +11,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.forges.base import Forge, ForgeProblem, Secret
 from agent.limits import Limits
@@ -28,8 +29,15 @@ from service.dispatch import Dispatcher
 from service.environment import Environment, SettingsProblem
 from service.settings import database_of, jobs_database, runs_folder
 from service.store import Request, Store
+from service.telemetry import logs
+from service.telemetry.settings import MetricsSettings, metrics_settings
+from service.telemetry.traces import Traces
+from service.telemetry.work import WorkTelemetry
 from service.webhooks.model import WishKind
 from service.worker import working
+
+if TYPE_CHECKING:
+    from agent.forges.github.client import Exchange
 
 _NICE: Final = 10  # runs make way for answers
 _LOG = logging.getLogger(__name__)
@@ -50,6 +58,7 @@ class WorkSettings:
     at_once: int
     per_repository: int
     dispatch: bool
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 def from_environment(environment: Mapping[str, str]) -> WorkSettings:
@@ -83,7 +92,7 @@ def from_environment(environment: Mapping[str, str]) -> WorkSettings:
         database, jobs_database(database), bot, folder / "mirrors",
         reader.text("PATCHWRIGHT_GITHUB_API", "https://api.github.com"), app, keys, token,
         reader.number("PATCHWRIGHT_RUNS_AT_ONCE", 2), reader.number("PATCHWRIGHT_RUNS_PER_REPOSITORY", 2),
-        reader.text("PATCHWRIGHT_DISPATCH", "yes") != "no",
+        reader.text("PATCHWRIGHT_DISPATCH", "yes") != "no", metrics_settings(environment),
     )  # fmt: skip
 
 
@@ -96,37 +105,66 @@ def _limits(reader: Environment) -> Limits:
     )
 
 
-def forge_of(settings: WorkSettings, only: str | None = None) -> Forge:
-    """The forge as the settings say who we are there. `only`: the one repository that a token may be used for."""
+def forge_of(settings: WorkSettings, only: str | None = None, seen: Callable[[Exchange], None] | None = None) -> Forge:
+    """The forge as the settings say who we are there. `only`: the one repository that a token may be used for.
+
+    `seen` is told of each HTTP request.
+    """
     from agent.forges.github.auth import AppAuth, TokenAuth
     from agent.forges.github.forge import open_github
 
     if settings.token:
-        return open_github(TokenAuth(settings.token, only), settings.api)
-    return open_github(AppAuth(str(settings.app), list(settings.keys)), settings.api)
+        return open_github(TokenAuth(settings.token, only), settings.api, seen=seen)
+    return open_github(AppAuth(str(settings.app), list(settings.keys)), settings.api, seen=seen)
 
 
-async def serve(settings: WorkSettings) -> None:
-    """Works until SIGINT or SIGTERM; what is going on then goes back to the queue."""
+async def serve(settings: WorkSettings, traces: Traces | None = None) -> None:
+    """Works until SIGINT or SIGTERM; what is going on then goes back to the queue. Raises SettingsProblem."""
     stopping = asyncio.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(one, stopping.set)
-    store, forge = await asyncio.to_thread(Store.open, settings.database.reveal()), forge_of(settings)
-    bot = Bot(forge, StoredThreads(store), Mirrors(settings.mirrors, forge), settings.bot)
-    try:
-        async with working(settings.jobs.reveal(), store, bot, at_once=settings.at_once) as jobs:
-            tasks: list[asyncio.Task[object]] = [asyncio.create_task(stopping.wait())]
-            if settings.dispatch:
-                dispatcher = Dispatcher(store, jobs, _teller(bot), per_repository=settings.per_repository)
-                tasks.append(asyncio.create_task(dispatcher.run()))
-            ended, going = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in going:
-                task.cancel()
-            for task in ended:
-                task.result()
-    finally:
-        await forge.close()
-        store.close()
+    with _telemetry(settings.metrics, traces) as telemetry:
+        store = await asyncio.to_thread(Store.open, settings.database.reveal())
+        forge = forge_of(settings, seen=telemetry.exchange)
+        bot = Bot(forge, StoredThreads(store), Mirrors(settings.mirrors, forge), settings.bot)
+        try:
+            await _work(settings, store, bot, telemetry, stopping)
+        finally:
+            await forge.close()
+            store.close()
+
+
+async def _work(
+    settings: WorkSettings, store: Store, bot: Bot, telemetry: WorkTelemetry, stopping: asyncio.Event
+) -> None:
+    at_once = settings.at_once
+    async with working(settings.jobs.reveal(), store, bot, at_once=at_once, telemetry=telemetry) as jobs:
+        tasks: list[asyncio.Task[object]] = [asyncio.create_task(stopping.wait())]
+        if settings.dispatch:
+            per_repository = settings.per_repository
+            dispatcher = Dispatcher(store, jobs, _teller(bot), per_repository=per_repository, telemetry=telemetry)
+            tasks.append(asyncio.create_task(dispatcher.run()))
+        ended, going = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in going:
+            task.cancel()
+        for task in ended:
+            task.result()
+
+
+@contextmanager
+def _telemetry(settings: MetricsSettings, traces: Traces | None) -> Iterator[WorkTelemetry]:
+    """Served at a port of this process's own where one is named. Raises SettingsProblem for one that is taken."""
+    with ExitStack() as stack:
+        metrics = None
+        if settings.port is not None:
+            from service.telemetry.metrics import WorkMetrics
+            from service.telemetry.serving import WorkServer
+
+            metrics = WorkMetrics()
+            stack.callback(WorkServer(settings, metrics.text).close)
+        telemetry = WorkTelemetry(traces, metrics)
+        stack.callback(telemetry.traces.close)
+        yield telemetry
 
 
 def _teller(bot: Bot) -> Callable[[Request, Request], Awaitable[None]]:
@@ -144,13 +182,12 @@ def _teller(bot: Bot) -> Callable[[Request, Request], Awaitable[None]]:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     os.nice(_NICE)
     try:
-        settings = from_environment(os.environ)
+        redact = logs.set_up(os.environ)
+        asyncio.run(serve(from_environment(os.environ), Traces.open(os.environ, "work", redact)))
     except SettingsProblem as problem:
         sys.exit(f"patchwright service: {problem}")
-    asyncio.run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from service.bot.context import Bot
 from service.bot.work import work
 from service.dispatch import KIND
 from service.store import State, Store
+from service.telemetry.logs import about
+from service.telemetry.work import WorkTelemetry
 
 APPLICATION = "patchwright-service"
 _FAILED = frozenset({"failed"})
@@ -23,17 +25,46 @@ _FAILED = frozenset({"failed"})
 
 @asynccontextmanager
 async def working(
-    database: str, store: Store, bot: Bot, *, at_once: int = 2, name: str | None = None
+    database: str,
+    store: Store,
+    bot: Bot,
+    *,
+    at_once: int = 2,
+    name: str | None = None,
+    telemetry: WorkTelemetry | None = None,
 ) -> AsyncIterator[Jobs]:
     """Works on requests until the block ends, when what goes on is given back to the queue. `at_once` 0: on none."""
 
+    seen = telemetry or WorkTelemetry()
+
     async def one(job: JobContext) -> dict[str, Any]:
-        return await _recorded(store, bot, job)
+        with about(job.job.id, repository=str(job.job.payload.get("slug", ""))):
+            return await _told(store, bot, job, seen)
 
     async with open_jobs(
         database, {KIND: one}, application=APPLICATION, worker=at_once > 0, concurrency={KIND: at_once}, name=name
     ) as jobs:
         yield jobs
+
+
+async def _told(store: Store, bot: Bot, job: JobContext, seen: WorkTelemetry) -> dict[str, Any]:
+    """The work, counted and traced. What goes back to the queue is told by whoever ends it."""
+    key, runs, began = job.job.id, bot.settings.runs, seen.began()
+    try:
+        ended = await _recorded(store, bot, job)
+    except asyncio.CancelledError:
+        found = await asyncio.to_thread(store.request, key)
+        if found is not None and found.state is State.CANCELLED:
+            await seen.ended(store, runs, key, {"end": "cancelled"}, began)
+        raise
+    except Exception as error:
+        await seen.ended(store, runs, key, {"end": "error", "why": f"{type(error).__name__}: {error}"}, began)
+        raise
+    else:
+        await seen.ended(store, runs, key, ended, began)
+        return ended
+    finally:
+        seen.left()
 
 
 async def _recorded(store: Store, bot: Bot, job: JobContext) -> dict[str, Any]:

@@ -7,6 +7,7 @@ with the database for a whole lease itself: after an outage everybody gets that 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -16,6 +17,7 @@ from agent.jobs.engine import Engine
 from agent.jobs.machine import Identity, is_gone
 from agent.jobs.store import Store
 
+_LOG = logging.getLogger(__name__)
 _BEATS = 6  # per lease
 
 
@@ -71,5 +73,6 @@ class Keeper:
             lease = leases.get(worker)
             gone = lease is not None and is_gone(self._me, lease.place, lease.pid, lease.started)
             if gone or (may_judge and (lease is None or lease.age > self._lease)):
-                self._store.give_back(worker, claims.get(worker, ()))
+                given = self._store.give_back(worker, claims.get(worker, ()))
                 self._store.forget(worker)
+                _LOG.info("worker %s is lost; %d of its jobs went back to the queue", worker, given)

@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -30,6 +30,14 @@ _EVENT = re.compile(r"[a-z_]{1,60}", re.ASCII)
 _LIMITED: Final = ASKS_FOR_WORK | {WishKind.HELP}  # what ends work is always let through
 
 
+class Answered(NamedTuple):
+    """How a delivery was answered, for who counts. `request`: the id of what it asks for, where it was stored."""
+
+    response: Response
+    outcome: str
+    request: str | None = None
+
+
 class Intake:
     """`counts` says how many deliveries were answered with which outcome."""
 
@@ -37,12 +45,12 @@ class Intake:
         self._recorder, self._secrets, self._me, self._rates = recorder, tuple(secrets), me, rates
         self.counts: Counter[str] = Counter()
 
-    async def github(self, request: Request) -> Response:
-        answer, outcome = await self._answer(request)
-        self.counts[outcome] += 1
+    async def github(self, request: Request) -> Answered:
+        answer = Answered(*await self._answer(request))
+        self.counts[answer.outcome] += 1
         return answer
 
-    async def _answer(self, request: Request) -> tuple[Response, str]:
+    async def _answer(self, request: Request) -> tuple[Response, str] | tuple[Response, str, str | None]:
         signature = request.headers.get("x-hub-signature-256")
         if not well_formed(signature):
             return _problem(401, "X-Hub-Signature-256 is missing or no sha256 signature", close=True), "unsigned"
@@ -67,7 +75,7 @@ class Intake:
             return _problem(422, delivery.reason), "malformed"
         return await self._store(delivery)
 
-    async def _store(self, delivery: Delivery) -> tuple[Response, str]:
+    async def _store(self, delivery: Delivery) -> tuple[Response, str] | tuple[Response, str, str | None]:
         if not delivery.lasting:
             return _said({"outcome": Outcome.NOTHING, "why": delivery.why_not}), Outcome.NOTHING
         who = (delivery.repository_id, delivery.sender.id if delivery.sender else 0)
@@ -84,7 +92,7 @@ class Intake:
             self._rates.give_back(who)
         found = {"outcome": received.outcome, "request": received.request, "why": delivery.why_not or None}
         said = {key: value for key, value in found.items() if value is not None}
-        return _said(said, 202 if received.outcome is Outcome.NEW else 200), received.outcome
+        return _said(said, 202 if received.outcome is Outcome.NEW else 200), received.outcome, received.request
 
 
 def _parse(body: bytes) -> Any:

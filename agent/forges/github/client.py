@@ -51,6 +51,21 @@ class Answer:
     location: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request that was sent, for who counts them. `status` None: no answer came. Times in seconds."""
+
+    method: str
+    path: str  # or a link that GitHub gave
+    status: int | None
+    started: float  # since the epoch
+    seconds: float
+    remaining: int | None  # requests that the account may still make in this hour, where the answer says it
+
+
+Seen = Callable[[Exchange], None]
+
+
 @dataclass
 class _Tries:
     made: int = 0
@@ -61,7 +76,8 @@ class _Tries:
 class Client:
     """Speaks to one API address, such as `https://api.github.com` or `https://git.example.com/api/v3`."""
 
-    def __init__(self, base: str, auth: Auth, pace: Pace | None = None) -> None:
+    def __init__(self, base: str, auth: Auth, pace: Pace | None = None, seen: Seen | None = None) -> None:
+        """`seen` is told of each request, also of those that are tried again."""
         parts = urlsplit(base)
         if parts.scheme not in ("https", "http") or not parts.hostname or parts.username or parts.query:
             raise ForgeProblem(f"{base!r} is no address of an API: expected https://HOST or https://HOST/api/v3")
@@ -69,7 +85,7 @@ class Client:
             raise ForgeProblem(f"{base!r} would carry tokens unencrypted: use https")
         self.base = base.rstrip("/")
         self.pace = pace or Pace()
-        self._auth = auth
+        self._auth, self._seen = auth, seen
         self._http = httpx2.AsyncClient(
             timeout=self.pace.timeout, follow_redirects=False, trust_env=parts.hostname not in _LOOPBACK
         )
@@ -188,12 +204,27 @@ class Client:
             if method != "GET":
                 await self._turn_to_write()  # before it takes a place: reads don't wait for writes
             async with self._places:
-                response = await self._http.request(method, url, headers=headers, content=content)
+                response = await self._request(method, url, headers, content)
             if response.status_code not in _REDIRECTED or not (target := response.headers.get("location")):
                 break
             if not self._ours(target := urljoin(url, target)):
                 break
             url = target
+        return response
+
+    async def _request(self, method: str, url: str, headers: dict[str, str], content: bytes | None) -> httpx2.Response:
+        started, clock, response = time.time(), time.monotonic(), None
+        try:
+            response = await self._http.request(method, url, headers=headers, content=content)
+        finally:
+            if self._seen is not None:
+                told = response.headers.get("x-ratelimit-remaining", "") if response is not None else ""
+                self._seen(
+                    Exchange(
+                        method, url.removeprefix(self.base), response.status_code if response is not None else None,
+                        started, time.monotonic() - clock, int(told) if told.isascii() and told.isdigit() else None,
+                    )
+                )  # fmt: skip
         return response
 
     def _url(self, path: str) -> str:

@@ -35,7 +35,7 @@ from agent.forges.base import (
 )
 from agent.forges.github import read
 from agent.forges.github.auth import Auth
-from agent.forges.github.client import Client, Pace
+from agent.forges.github.client import Client, Pace, Seen
 from agent.forges.github.read import read as read_one
 from agent.forges.github.read import read_all
 
@@ -52,9 +52,12 @@ _REACTIONS = {Place.ISSUE: "issues/{}", Place.COMMENT: "issues/comments/{}", Pla
 Made = TypeVar("Made")
 
 
-def open_github(auth: Auth, base: str = API, pace: Pace | None = None) -> Forge:
-    """GitHub, or an Enterprise server, whose `base` is `https://HOST/api/v3`. Raises ForgeProblem for no address."""
-    return GitHub(Client(base, auth, pace))
+def open_github(auth: Auth, base: str = API, pace: Pace | None = None, seen: Seen | None = None) -> Forge:
+    """GitHub, or an Enterprise server, whose `base` is `https://HOST/api/v3`. `seen` is told of each HTTP request.
+
+    Raises ForgeProblem for no address.
+    """
+    return GitHub(Client(base, auth, pace, seen))
 
 
 class GitHub:
