@@ -19,10 +19,12 @@ import click
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False),
               help="Where everything is kept.  [default: one that is removed at the end]")  # fmt: skip
 @click.option("--once", is_flag=True, help="End when the story is told.")
-def demo(model: str | None, sandbox: str, port: int, folder: Path | None, once: bool) -> None:
+@click.option("--no-open", is_flag=True, help="Print the dashboard's address only, and don't open it in a browser.")
+def demo(model: str | None, sandbox: str, port: int, folder: Path | None, once: bool, no_open: bool) -> None:
     """Watch the bot work without GitHub: label, draft pull request, review, further commit.
 
-    A stand-in for GitHub with issues, webhooks and git over HTTP runs on the loopback; its pages are printed.
+    A stand-in for GitHub with issues, webhooks and git over HTTP runs on the loopback; its pages are printed, and so is
+    an address that logs you in to the dashboard, once.
     """
     import asyncio
     import tempfile
@@ -36,8 +38,24 @@ def demo(model: str | None, sandbox: str, port: int, folder: Path | None, once: 
         place = (folder or Path(made)).absolute()
         place.mkdir(parents=True, exist_ok=True)
         try:
-            code = asyncio.run(tell(place, port, model, sandbox, once=once, say=click.echo))
+            show = _nowhere if no_open or once else _open
+            code = asyncio.run(tell(place, port, model, sandbox, once=once, say=click.echo, show=show))
         except TimeoutError as error:
             click.echo(f"Error: {error}; what the service said is above", err=True)
             code = 1
     sys.exit(code)
+
+
+def _nowhere(_: str) -> None:
+    pass
+
+
+def _open(address: str) -> None:
+    """In the browser of whoever sits here; not in one that would take the terminal over, nor for a program."""
+    import os
+    import threading
+    import webbrowser
+
+    desktop = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.stdout.isatty() and desktop:
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

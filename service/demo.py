@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from agent.forges.fake.acts import FakeForge
 from agent.forges.fake.server import fake_forge
 from agent.forges.fake.state import Repo
+from service.store import Store
+from service.store.sessions import make_ticket
+from service.store.tokens import make_token
 from service.supervise import WEB, WORK, supervise
 
 SLUG: Final = "octo/calc"
@@ -65,9 +69,19 @@ TURNS: Final = [
 
 
 async def demo(
-    folder: Path, port: int, model: str | None, sandbox: str, *, once: bool, say: Callable[[str], None]
+    folder: Path,
+    port: int,
+    model: str | None,
+    sandbox: str,
+    *,
+    once: bool,
+    say: Callable[[str], None],
+    show: Callable[[str], None] = lambda address: None,
 ) -> int:
-    """Tell the story, then stay until SIGINT or SIGTERM, or with `once` end. The exit code."""
+    """Tell the story, then stay until SIGINT or SIGTERM, or with `once` end. The exit code.
+
+    `show` is given an address that logs a browser in once, as soon as there is something to see.
+    """
     secret = secrets.token_hex(20)
     async with _model(model) as target, fake_forge(folder / "forge") as forge:
         repo = await forge.add_repository(SLUG, FILES) if not _known(forge) else forge.repo(SLUG)
@@ -81,8 +95,10 @@ async def demo(
             "PATCHWRIGHT_HOME": str(folder / "home"), "PATCHWRIGHT_PORT": str(port), "PATCHWRIGHT_MODEL": target,
             "PATCHWRIGHT_WEBHOOK_SECRET": secret, "PATCHWRIGHT_GITHUB_API": forge.api, "PATCHWRIGHT_SANDBOX": sandbox,
             "PATCHWRIGHT_GITHUB_APP_ID": str(app.id), "PATCHWRIGHT_GITHUB_APP_KEY_FILE": str(key),
+            "PATCHWRIGHT_URL": f"http://127.0.0.1:{port}", "PATCHWRIGHT_DATABASE": f"sqlite:///{folder}/home/service.sqlite",
         }  # fmt: skip
         service = asyncio.create_task(supervise([("web", WEB), ("work", WORK)], told, say))
+        opening = asyncio.create_task(_open(told, say, show))
         story = asyncio.create_task(_story(forge, repo, port, say))
         try:
             await asyncio.wait([service, story], return_when=asyncio.FIRST_COMPLETED)
@@ -93,9 +109,9 @@ async def demo(
                     await service
             return 0 if story.done() else 1
         finally:
-            for task in (service, story):
+            for task in (service, story, opening):
                 task.cancel()
-            await asyncio.gather(service, story, return_exceptions=True)
+            await asyncio.gather(service, story, opening, return_exceptions=True)
 
 
 def _known(forge: FakeForge) -> bool:
@@ -111,6 +127,26 @@ async def _model(named: str | None) -> AsyncIterator[str]:
 
     async with ScriptedServer({"turns": TURNS, "token_delay": 0.01}) as server:
         yield server.url
+
+
+async def _open(told: Mapping[str, str], say: Callable[[str], None], show: Callable[[str], None]) -> None:
+    """Says where the dashboard is, with a ticket that logs one browser in."""
+    await _ready(int(told["PATCHWRIGHT_PORT"]))
+    ticket = await asyncio.to_thread(_ticket, told["PATCHWRIGHT_DATABASE"])
+    address = f"{told['PATCHWRIGHT_URL']}/login?ticket={ticket}"
+    say(f"the dashboard, logged in once:   {address}")
+    show(address)
+
+
+def _ticket(database: str) -> str:
+    """For a token that may look and stop runs, for a day."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    store = Store.open(database)
+    try:
+        token = make_token(store, "demo", ["runs:read", "runs:write"], tomorrow)
+        return make_ticket(store, token.reveal().split("_")[1]).reveal()
+    finally:
+        store.close()
 
 
 async def _story(forge: FakeForge, repo: Repo, port: int, say: Callable[[str], None]) -> None:

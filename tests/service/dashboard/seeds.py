@@ -15,6 +15,12 @@ from service.store.sessions import begin_session
 from service.store.tokens import make_token
 from service.webhooks.model import Delivery, ObjectKey, ObjectKind, Wish, WishKind
 
+_HEAD = "<!doctype html><link rel=icon href='data:,'><meta name=viewport content='width=device-width'>"
+REPORT = (
+    f"{_HEAD}<title>r</title><p id=it>no script ran</p><script>document.getElementById('it').textContent = 'origin '"
+    " + self.origin</script><a href='trajectories/astropy__astropy-12907/1/index.html'>A trajectory</a>"
+)
+TRAJECTORY = f"{_HEAD}<title>t</title><p>what happened</p><a href='../../../report.html'>Report</a>"
 READ, WRITE = ["runs:read"], ["runs:read", "runs:write"]
 
 
@@ -87,10 +93,14 @@ def evaluate(folder: Path, name: str, *, report: bool = True, page: str = "", **
     """An evaluation run's folder, with a report of two attempts."""
     place = folder / name
     place.mkdir(parents=True)
-    settings = {"model": "http://gpu-server:30000"}
-    model = {"name": more.get("model", "Qwen/Qwen3.6-27B")}
-    manifest = {"format": 1, "run": name, "created": more.get("created", 1_780_000_000.0), "model": model,
-                "dataset": {"name": more.get("dataset", "princeton-nlp/SWE-bench_Verified")}, "settings": settings}  # fmt: skip
+    manifest = {
+        "format": 1,
+        "run": name,
+        "created": more.get("created", 1_780_000_000.0),
+        "model": {"name": more.get("model", "Qwen/Qwen3.6-27B")},
+        "dataset": {"name": more.get("dataset", "princeton-nlp/SWE-bench_Verified")},
+        "settings": {"model": "http://gpu-server:30000"},
+    }
     (place / "manifest.json").write_text(json.dumps(manifest))
     if report:
         (place / "report.json").write_text(json.dumps(_report(name, **more)))
@@ -99,9 +109,7 @@ def evaluate(folder: Path, name: str, *, report: bool = True, page: str = "", **
     for row in _report(name, **more)["attempts"]:
         beside = place / "trajectories" / row["instance_id"].replace("/", "_") / "1"
         beside.mkdir(parents=True)
-        (beside / "index.html").write_text(
-            f"<!doctype html><title>{row['attempt']}</title><p>a trajectory</p><a href='../../../report.html'>Report</a>"
-        )
+        (beside / "index.html").write_text(TRAJECTORY)
     return place
 
 
@@ -116,6 +124,6 @@ def _report(name: str, **more: Any) -> dict[str, Any]:
     counts = {"attempts": 59, "attempts_asked": more.get("asked", 60), "infrastructure": 1, "doubtful": 0}
     return {
         "format": 1, "run": name, "counts": counts, "resolved": rate, "attempts": attempts,
-        "causes": [{"cause": cause, "meaning": "the right file, nothing broken, tests still fail", "attempts": [["a", 1]]}],
+        "causes": [{"cause": cause, "meaning": more.get("meaning", "tests still fail"), "attempts": [["a", 1]]}],
         "usage": {"cost": {"sum": None}, "seconds": {"sum": 18000.0}},
     }  # fmt: skip
