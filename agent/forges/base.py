@@ -15,7 +15,8 @@ from typing import Protocol
 
 _SLUG = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9_.-]{1,100}/(?!\.{1,2}$)[A-Za-z0-9_.-]{1,100}")
 _MARKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,99}")
-FAILED = frozenset({"failure", "timed_out", "startup_failure", "action_required"})
+FAILED = frozenset({"failure", "timed_out", "startup_failure"})
+"""Conclusions of checks that a commit may mend; `action_required` waits for a person's permission."""
 
 
 class Permission(IntEnum):

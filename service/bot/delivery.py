@@ -12,7 +12,7 @@ from typing import Any
 from agent.checkout import Base
 from agent.deliver import commit_message
 from agent.forges import commits
-from agent.forges.base import Forge, ReviewComment
+from agent.forges.base import ReviewComment
 from agent.forges.commits import Identity
 from service.bot import texts
 from service.bot.admission import Admitted
@@ -24,6 +24,7 @@ from service.bot.steps import Steps
 from service.bot.story import Story
 from service.bot.threads import Asked
 from service.store import Thread
+from service.webhooks.commands import command
 from service.webhooks.model import WishKind
 from service.webhooks.visible import visible
 
@@ -73,10 +74,16 @@ async def deliver(bot: Bot, steps: Steps, work: Work) -> dict[str, Any]:
     return {"end": "pull request", "pull": number, "commit": commit, **ended}
 
 
-async def comments_of(forge: Forge, asked: Asked, pull: int) -> list[ReviewComment]:
-    """The inline comments that a request is about: those of a review, or the one that was made by itself."""
-    found = await forge.review_comments(asked.slug, pull, asked.review)
-    return found if asked.comment is None else [one for one in found if one.id == asked.comment]
+async def comments_of(bot: Bot, asked: Asked, pull: int) -> list[ReviewComment]:
+    """The inline comments that a request is about: those of a review, or the one that was made by itself.
+
+    Without those that are wishes of their own, such as `stop`.
+    """
+    found = await bot.forge.review_comments(asked.slug, pull, asked.review)
+    if asked.review is None and asked.comment is not None:
+        found = [one for one in found if one.id == asked.comment]
+    orders = [command(one.body, bot.settings.name) for one in found]
+    return [one for one, order in zip(found, orders, strict=True) if order is None or not order.alone]
 
 
 async def _is_new(bot: Bot, work: Work) -> bool:
@@ -134,5 +141,5 @@ async def _reply(bot: Bot, work: Work, words: str) -> None:
     pull = work.admitted.pull
     if work.asked.kind is not WishKind.REVIEWED or pull is None:
         return
-    for one in (await comments_of(bot.forge, work.asked, pull.number))[:_MOST_REPLIES]:
+    for one in (await comments_of(bot, work.asked, pull.number))[:_MOST_REPLIES]:
         await bot.forge.reply(work.asked.slug, pull.number, one.in_reply_to or one.id, words, f"answer:{one.id}")

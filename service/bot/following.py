@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from agent.follow_up import MAX_CHARACTERS
 from agent.forges.base import Check, Person, ReviewComment
 from service.bot.quiet import fenced
+from service.bot.threads import Asked
 from service.webhooks.visible import visible
 
 _MOST_COMMENTS = 40
@@ -23,11 +24,16 @@ def asked(person: Person | None, text: str) -> str:
     return _bounded(f"{_name(person)} answers:\n\n{words}" if words else f"{_name(person)} asks you to go on.")
 
 
+def words_of(asked: Asked) -> str:
+    """A review's own words; empty where it is known by one of its comments, which is read with the others."""
+    return visible(asked.text).shown.strip() if asked.comment is None else ""
+
+
 def review(person: Person | None, text: str, comments: Sequence[ReviewComment]) -> str:
     """A review of the pull request, or single comments on its lines."""
     parts = [f"{_name(person)} has reviewed your change."]
-    if words := visible(text).shown.strip():
-        parts.append(words)
+    if text:
+        parts.append(text)
     parts += [_inline(comment) for comment in comments[:_MOST_COMMENTS]]
     if (more := len(comments) - _MOST_COMMENTS) > 0:
         parts.append(f"({more} more comments are not shown.)")

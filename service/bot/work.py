@@ -68,9 +68,17 @@ class _Request:
     async def _admitted(self, asked: Asked) -> dict[str, Any]:
         try:
             found = await admit(self.bot.forge, self.bot.threads, self.bot.settings.runs, asked)
+            await self._says_something(found)
         except NotAllowed as refusal:
             return {"refused": str(refusal), "silent": refusal.silent}
         return {"admitted": _ADMITTED.dump_python(found, mode="json")}
+
+    async def _says_something(self, found: Admitted) -> None:
+        """Raises NotAllowed for a review of which nothing is left without commands: those are requests themselves."""
+        if found.asked.kind is not WishKind.REVIEWED or found.pull is None or following.words_of(found.asked):
+            return
+        if not await delivery.comments_of(self.bot, found.asked, found.pull.number):
+            raise NotAllowed("nothing was said in it that isn't a command of its own", silent=True)
 
     async def _refuse(self, asked: Asked, why: str) -> None:
         await self.bot.react(asked, "confused")
@@ -135,8 +143,8 @@ class _Request:
         """What the run is told, and the tree it goes on from where others have pushed to its branch."""
         asked, pull = admitted.asked, admitted.pull
         if asked.kind is WishKind.REVIEWED and pull:
-            comments = await delivery.comments_of(self.bot.forge, asked, pull.number)
-            text = following.review(asked.person, asked.text if asked.review else "", comments)
+            comments = await delivery.comments_of(self.bot, asked, pull.number)
+            text = following.review(asked.person, following.words_of(asked), comments)
         elif asked.kind is WishKind.CHECKS_FAILED:
             text = following.failing(await self.bot.forge.failed_checks(asked.slug, start))
         else:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from agent.forges.base import FAILED
 from service.webhooks.model import Myself
 from service.webhooks.values import Value
 
-FAILED: Final = frozenset({"failure", "timed_out", "startup_failure"})
 _MOST_PULLS: Final = 100
 
 

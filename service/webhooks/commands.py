@@ -21,10 +21,18 @@ COMMANDS = {
 }
 
 
+_ALONE = frozenset({WishKind.STOP, WishKind.RETRY, WishKind.EXPLAIN})
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     kind: WishKind
     text: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a wish of its own also in a review, which by itself asks to go on."""
+        return self.kind in _ALONE
 
 
 @lru_cache(maxsize=8)

@@ -223,7 +223,7 @@ def _review(frame: Frame) -> Found:
     if frame.action != "submitted":
         return Found(key, at, None, f"a review that is {frame.action or 'changed'} asks for nothing")
     asked = command(body, frame.me.name)
-    if asked and asked.kind is not WishKind.HELP and not (pull.ours and asked.kind in _FOLLOWING):
+    if asked and (asked.alone or (asked.kind is not WishKind.HELP and not pull.ours)):
         wish = Wish(asked.kind, pull.number, asked.text, None, Place.REVIEW, number, pull.sha, pull=True)
         return Found(key, at, wish)
     if pull.ours and review.text("state", 40).casefold() == "approved" and not body.strip():
@@ -233,9 +233,6 @@ def _review(frame: Frame) -> Found:
     if asked:
         return Found(key, at, Wish(WishKind.HELP, pull.number, "", None, Place.REVIEW, number, pull.sha, pull=True))
     return Found(key, at, None, "a review of a pull request that isn't the bot's")
-
-
-_FOLLOWING = frozenset({WishKind.FIX, WishKind.CONTINUE})  # on our own pull request a review asks for them anyway
 
 
 def _reviewed(pull: _Pull, review: int, at: str, text: str, comment: int | None, place: Place) -> Found:
@@ -250,10 +247,10 @@ def _review_comment(frame: Frame) -> Found:
     key = ObjectKey(ObjectKind.REVIEW_COMMENT, number, at)
     review = comment.maybe_number("pull_request_review_id")
     said = _said(frame, comment)
-    follows = isinstance(said, str) or said.kind in _FOLLOWING or said.kind is WishKind.HELP
-    if pull.ours and frame.action == "created" and follows:
-        if review is not None:  # its comments were written before it was submitted
-            at = max(at, pull.updated)
+    if review is not None and frame.action == "created":
+        at = max(at, pull.updated)  # it was written before its review was submitted, and is said with it
+    if pull.ours and frame.action == "created" and (isinstance(said, str) or not said.alone):
+        if review is not None:
             return _reviewed(pull, review, at, comment.text("body"), number, Place.REVIEW_COMMENT)
         text = comment.text("body")
         wish = Wish(WishKind.REVIEWED, pull.number, text, number, Place.REVIEW_COMMENT, None, pull.sha, pull=True)

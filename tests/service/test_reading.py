@@ -69,6 +69,27 @@ def test_a_review_and_its_inline_comments_are_one_wish() -> None:
     assert whole.object == part.object
 
 
+@pytest.mark.parametrize("word", ["stop", "retry", "explain"])
+def test_a_command_on_a_line_is_said_when_its_review_is(word: str) -> None:
+    """GitHub makes a review of every inline comment; that the review came is no reason to go on behind a stop."""
+    event, payload = recorded("review_comment.created")
+    payload["comment"]["body"] = f"@patchwright {word}"
+    payload["comment"]["updated_at"] = "2026-11-20T00:00:00Z"
+    payload["pull_request"]["updated_at"] = "2026-11-22T00:00:00Z"
+    found = read(event, "g", payload, ME)
+    assert isinstance(found, Delivery)
+    assert found.wish is not None
+    assert (found.wish.kind, found.at) == (WishKind(word), "2026-11-22T00:00:00Z")
+
+
+def test_checks_that_wait_for_a_person_have_not_failed() -> None:
+    event, payload = recorded("check_run.failure")
+    payload["check_run"]["conclusion"] = "action_required"
+    found = read(event, "g", payload, ME)
+    assert isinstance(found, Delivery)
+    assert (found.wish, found.why_not) == (None, "checks that didn't fail")
+
+
 def test_checks_that_fail_on_one_commit_are_one_wish() -> None:
     suite, run = (read(*shape(name), ME) for name in ("check_suite.failure", "check_run.failure"))
     assert isinstance(suite, Delivery)

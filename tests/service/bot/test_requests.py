@@ -81,6 +81,37 @@ async def test_a_review_comment_leads_to_a_commit_in_the_same_conversation(scene
     assert len(scene.ours(scene.number)) == 1
 
 
+async def test_a_review_that_is_only_a_command_asks_for_nothing_more(scene: Scene) -> None:
+    first = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    review, (remark, _) = await scene.forge.review(
+        SLUG,
+        first["pull"],
+        "mia",
+        "",
+        [("calc/ops.py", 2, "@patchwright stop"), ("calc/ops.py", 2, "@patchwright retry")],
+    )
+    place: dict[str, Any] = {"review": review.id, "place": Place.REVIEW, "pull": True}
+    ended = await scene.ask([], scene.asks(WishKind.REVIEWED, number=first["pull"], **place))
+    assert ended["end"] == "refused"
+    assert len(scene.ours(scene.number)) == 1
+    assert not [one for one in scene.repo.remarks if one.in_reply_to == remark.id]
+
+
+async def test_a_review_that_is_known_by_a_comment_is_read_whole(scene: Scene) -> None:
+    first = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    words = ["Say what an empty list gives.", "@patchwright stop", "And name the error."]
+    review, remarks = await scene.forge.review(
+        SLUG, first["pull"], "mia", "", [("calc/ops.py", 2, one) for one in words]
+    )
+    place: dict[str, Any] = {"review": review.id, "comment": remarks[0].id, "place": Place.REVIEW_COMMENT, "pull": True}
+    ended = await scene.ask(
+        [*fixing_turns(), *FURTHER], scene.asks(WishKind.REVIEWED, words[0], number=first["pull"], **place)
+    )
+    log = next((scene.folder / "runs").glob(f"*/{ended['run']}/events.jsonl"))
+    (said,) = [event["data"] for event in map(json.loads, log.open()) if event["type"] == "follow_up"]
+    assert [said["text"].count(one) for one in words] == [1, 0, 1]
+
+
 async def test_commits_of_people_stay_and_are_built_upon(scene: Scene) -> None:
     first = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
     branch = f"patchwright/issue-{scene.number}"
