@@ -59,6 +59,7 @@ class WorkSettings:
     per_repository: int
     dispatch: bool
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    sweep: int = 300  # seconds between two looks for deliveries that failed; 0: none
 
 
 def from_environment(environment: Mapping[str, str]) -> WorkSettings:
@@ -93,6 +94,7 @@ def from_environment(environment: Mapping[str, str]) -> WorkSettings:
         reader.text("PATCHWRIGHT_GITHUB_API", "https://api.github.com"), app, keys, token,
         reader.number("PATCHWRIGHT_RUNS_AT_ONCE", 2), reader.number("PATCHWRIGHT_RUNS_PER_REPOSITORY", 2),
         reader.text("PATCHWRIGHT_DISPATCH", "yes") != "no", metrics_settings(environment),
+        reader.number("PATCHWRIGHT_SWEEP_SECONDS", 300),
     )  # fmt: skip
 
 
@@ -144,11 +146,25 @@ async def _work(
             per_repository = settings.per_repository
             dispatcher = Dispatcher(store, jobs, _teller(bot), per_repository=per_repository, telemetry=telemetry)
             tasks.append(asyncio.create_task(dispatcher.run()))
+        if settings.dispatch and settings.keys and settings.sweep:
+            tasks.append(asyncio.create_task(_sweep(settings, store)))
         ended, going = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in going:
             task.cancel()
         for task in ended:
             task.result()
+
+
+async def _sweep(settings: WorkSettings, store: Store) -> None:
+    from agent.forges.github.auth import AppAuth
+    from agent.forges.github.hooks import AppHooks
+    from service.sweep import Sweep
+
+    hooks = AppHooks(AppAuth(str(settings.app), list(settings.keys)), settings.api)
+    try:
+        await Sweep(hooks, store, float(settings.sweep)).run()
+    finally:
+        await hooks.close()
 
 
 @contextmanager

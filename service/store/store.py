@@ -22,6 +22,7 @@ from service.webhooks.model import ENDS_WORK, Delivery, ObjectKey, ObjectKind, W
 from service.webhooks.values import as_text
 
 _R = REQUESTS.c
+_CHUNK: Final = 500  # values in one statement
 _THREAD_FIELDS: Final = frozenset(
     {"run", "branch", "pull", "status_comment", "attempt", "head", "asked_by", "checks_followed"}
 )
@@ -58,6 +59,15 @@ class Store:
         """What came of each, in their order; all or none are stored."""
         with writing(self.engine) as connection:
             return receive(connection, deliveries)
+
+    def known_deliveries(self, guids: Sequence[str]) -> set[str]:
+        """Those of them that came and were worth remembering."""
+        found: set[str] = set()
+        with reading(self.engine) as connection:
+            for start in range(0, len(guids), _CHUNK):
+                chunk = list(guids[start : start + _CHUNK])
+                found.update(connection.scalars(sa.select(DELIVERIES.c.guid).where(DELIVERIES.c.guid.in_(chunk))))
+        return found
 
     def prune(self, before: str) -> int:
         """Forgets deliveries received before a time, in the form of `received`, and how many.

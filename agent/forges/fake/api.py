@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from agent.forges.fake import access
 from agent.forges.fake.access import INSTALLATION_SECONDS, Refusal, invalid, not_found
-from agent.forges.fake.state import App, CheckRun, Repo, Thread
+from agent.forges.fake.hook_api import app_of
+from agent.forges.fake.state import CheckRun, Repo, Thread
 from agent.forges.fake.web import Call, Result, endpoint, paged
 from agent.git import GitError, git, git_line
 
@@ -21,20 +22,14 @@ _LEGACY = {"triage": "read", "maintain": "write"}
 # -- Apps and accounts
 
 
-def _app(call: Call) -> App:
-    if call.who.app is None:
-        raise Refusal(401, "A JSON web token could not be decoded")
-    return call.who.app
-
-
 @endpoint("GET", "/app")
 async def app(call: Call) -> Any:
-    return call.forge.records.app(_app(call))
+    return call.forge.records.app(app_of(call))
 
 
 @endpoint("GET", f"{REPO}/installation")
 async def installation(call: Call) -> Any:
-    mine = _app(call)
+    mine = app_of(call)
     for one in mine.installations:
         if call.repo.id in one.repositories:
             return call.forge.records.installation(mine, one)
@@ -43,7 +38,7 @@ async def installation(call: Call) -> Any:
 
 @endpoint("POST", "/app/installations/{installation}/access_tokens")
 async def access_token(call: Call) -> Any:
-    mine = _app(call)
+    mine = app_of(call)
     one = next((one for one in mine.installations if one.id == call.number("installation")), None)
     if one is None:
         raise not_found()
@@ -52,33 +47,6 @@ async def access_token(call: Call) -> Any:
     records = [call.forge.records.repository(repo) for repo in repos]
     return Result({"token": token, "expires_at": until, "permissions": mine.permissions,
                    "repository_selection": "selected", "repositories": records}, 201)  # fmt: skip
-
-
-@endpoint("GET", "/app/hook/deliveries")
-async def deliveries(call: Call) -> Any:
-    _app(call)
-    return [
-        {
-            "id": one.id,
-            "guid": one.guid,
-            "event": one.event,
-            "action": one.action or None,
-            "redelivery": one.attempts > 1,
-            "status": "OK" if one.status and one.status < 400 else "failed",
-            "status_code": one.status or 0,
-        }
-        for one in reversed(call.forge.deliveries)
-    ]
-
-
-@endpoint("POST", "/app/hook/deliveries/{delivery}/attempts")
-async def redeliver(call: Call) -> Any:
-    _app(call)
-    found = next((one for one in call.forge.deliveries if one.id == call.number("delivery")), None)
-    if found is None:
-        raise not_found()
-    call.forge.hooks.redeliver(found)
-    return Result({}, 202)
 
 
 @endpoint("GET", "/user")
