@@ -18,12 +18,14 @@ from service.dashboard import evaluations, login, queue, runs, static
 from service.dashboard.access import LoginNeeded
 from service.dashboard.frame import HEADERS, local, page
 from service.dashboard.model_health import HealthWatch
+from service.dashboard.run import routes as run
 from service.store import StoreUnavailable
 from service.webhooks.rates import RateLimit
 
 Handler = Callable[[Http, Exception], Awaitable[Response]]
 
 _PROGRAMS: Final = ("/api/", "/webhooks/", "/healthz", "/readyz", "/metrics", "/static/", "/mcp")
+ROUTERS: Final = (static.router, login.router, runs.router, run.router, queue.router, evaluations.router)
 _TITLES: Final = {
     400: "That can't be read",
     403: "That isn't allowed",
@@ -62,7 +64,7 @@ def _for_people(shown: Handler, before: Any) -> Handler:
 
 def _router() -> APIRouter:
     made = APIRouter(include_in_schema=False)
-    for part in (static.router, login.router, runs.router, queue.router, evaluations.router):
+    for part in ROUTERS:
         made.include_router(part)
     return made
 
