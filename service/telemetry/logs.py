@@ -38,6 +38,7 @@ _QUIETER: Final = (
     "sqlalchemy",
     "markdown_it",
 )
+_OWN_HANDLERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.access")  # where somebody configured them before
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _about: ContextVar[Mapping[str, str]] = ContextVar("telemetry_about", default=_NOTHING)
 
@@ -114,6 +115,8 @@ def set_up(environment: Mapping[str, str], stream: TextIO | None = None) -> Reda
     LOG.setLevel(_LEVELS[level])
     for name in _QUIETER:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _OWN_HANDLERS:
+        logging.getLogger(name).handlers[:], logging.getLogger(name).propagate = [], True
     dbos = logging.getLogger("dbos")  # it has no words of its own on stderr where it finds a handler
     dbos.handlers[:], dbos.propagate = [handler], False
     dbos.setLevel(max(_LEVELS[level], logging.WARNING))

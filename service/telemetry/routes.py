@@ -15,7 +15,13 @@ _WORDS: Final = frozenset(
     | {"labels", "logs", "permission", "pulls", "rate_limit", "reactions", "ref", "refs", "replies", "repos"}
     | {"repository", "requested_reviewers", "reviews", "statuses", "tags", "user", "users"}
 )
-_FREE: Final = {"contents": "{path}", "users": "{login}", "collaborators": "{login}", "user": "{id}"}
+_FREE: Final = {
+    "collaborators": "{login}",
+    "contents": "{path}",
+    "heads": "{branch}",
+    "user": "{id}",
+    "users": "{login}",
+}
 
 
 @lru_cache(2048)
@@ -27,9 +33,9 @@ def route(path: str) -> str:
         before = parts[place - 1] if place else ""
         if parts[0] == "repos" and place in (1, 2):
             found.append("{owner}" if place == 1 else "{repo}")
-        elif before in _FREE and part != "installations":
+        elif before in _FREE and not (before == "user" and part in _WORDS):
             found.append(_FREE[before])
-            if before == "contents":
+            if before in ("contents", "heads"):  # the rest of the address is one name
                 break
         else:
             found.append(part if part in _WORDS else "{}")
