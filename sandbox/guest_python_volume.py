@@ -34,10 +34,14 @@ def mounted(client: DockerClient, bundle: Bundle, *, renew: bool = False) -> Mou
     """
     from docker.types import Mount
 
+    from sandbox.images.cache import images_dir, locked
+    from sandbox.images.progress import silent
+
     name = PREFIX + bundle.digest
-    if renew or not _exists(client, name):
-        _check_machine(client, bundle)
-        _fill(client, name, bundle)
+    with locked(images_dir(), name, silent):  # to look as well: it is there before it is full
+        if renew or not _exists(client, name):
+            _check_machine(client, bundle)
+            _fill(client, name, bundle)
     return Mount(BROUGHT_DIR, name, type="volume", read_only=True, no_copy=True)
 
 
@@ -82,31 +86,28 @@ def _fill(client: DockerClient, name: str, bundle: Bundle) -> None:
 
     from sandbox.docker_engine import LABEL as CONTAINER_LABEL
     from sandbox.docker_engine import OWNER_LABEL
-    from sandbox.images.cache import images_dir, locked
     from sandbox.images.engine import LABEL as IMAGE_LABEL
-    from sandbox.images.progress import silent
 
-    with locked(images_dir(), name, silent):
-        client.volumes.create(name, labels={LABEL: bundle.digest})
-        answer = client.api.import_image_from_data(_empty(), changes=[f"LABEL {IMAGE_LABEL}=empty"])
-        empty = str(json.loads(answer.splitlines()[-1])["status"])  # its id: engines disagree on names
+    client.volumes.create(name, labels={LABEL: bundle.digest})
+    answer = client.api.import_image_from_data(_empty(), changes=[f"LABEL {IMAGE_LABEL}=empty"])
+    empty = str(json.loads(answer.splitlines()[-1])["status"])  # its id: engines disagree on names
+    try:
+        container = client.containers.create(
+            empty,
+            ["none"],
+            name=new_name(),
+            labels={CONTAINER_LABEL: "filling", OWNER_LABEL: owner()},
+            network_mode="none",
+            mounts=[Mount(BROUGHT_DIR, name, type="volume", no_copy=True)],
+        )
         try:
-            container = client.containers.create(
-                empty,
-                ["none"],
-                name=new_name(),
-                labels={CONTAINER_LABEL: "filling", OWNER_LABEL: owner()},
-                network_mode="none",
-                mounts=[Mount(BROUGHT_DIR, name, type="volume", no_copy=True)],
-            )
-            try:
-                with tempfile.TemporaryFile() as file:
-                    _pack(bundle, file)
-                    container.put_archive(BROUGHT_DIR, file)
-            finally:
-                container.remove(force=True)
+            with tempfile.TemporaryFile() as file:
+                _pack(bundle, file)
+                container.put_archive(BROUGHT_DIR, file)
         finally:
-            client.images.remove(empty, force=True)
+            container.remove(force=True)
+    finally:
+        client.images.remove(empty, force=True)
 
 
 def _pack(bundle: Bundle, file: io.BufferedRandom | tempfile._TemporaryFileWrapper[bytes]) -> None:
