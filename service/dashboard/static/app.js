@@ -1,7 +1,11 @@
-// Pages look again by themselves (htmx), but not while nobody sees them, nor while somebody is about to do something.
+// Pages look again by themselves (htmx), but not while nobody sees them, nor under the hand of somebody who is about to
+// do something.
+const busy = (part) => part.querySelector("details[open], select:focus, input:focus") !== null;
 document.addEventListener("htmx:beforeRequest", (event) => {
-  const asks = event.detail.elt;
-  if (!asks.hasAttribute("data-live")) return;
-  const busy = asks.querySelector("details[open], select:focus, input:focus");
-  if (document.hidden || busy) event.preventDefault();
+  const part = event.detail.elt;
+  if (part.hasAttribute("data-live") && (document.hidden || busy(part))) event.preventDefault();
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const part = event.detail.target;
+  if (part.hasAttribute("data-live") && busy(part)) event.detail.shouldSwap = false;
 });
