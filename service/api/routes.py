@@ -24,6 +24,7 @@ from service.api.finding import folder_of, lines, story
 from service.api.problems import links, other, responses
 from service.api.shapes import Health, RequestId, Run, RunDetail, Runs, Slug, Submission, detail_of, run_of
 from service.bot.asking import OURS
+from service.stopping import stop
 from service.store import ACTIVE, Request, State, Store
 from service.store.model import Outcome, Received
 from service.store.tokens import ApiToken
@@ -173,15 +174,7 @@ async def _of(http: Http, received: Received) -> Request:
 async def cancel(http: Http, token: Writer, run_id: RequestId) -> Run:
     """Stop a run. What has ended stays as it is."""
     found = await _found(http, run_id)
-    if found.state in ACTIVE:
-        wish = Wish(WishKind.STOP, found.wish.number)
-        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        number = int.from_bytes(hashlib.sha256(f"stop:{run_id}".encode()).digest()[:7])
-        delivery = Delivery(
-            f"api-stop-{run_id}", "api", "cancel", found.repository_id, found.slug, None,
-            Person(OURS, f"api:{token.name}"), ObjectKey(ObjectKind.OTHER, number, "1"), max(at, found.at), wish,
-        )  # fmt: skip
-        await asyncio.to_thread(_store(http).receive, [delivery])
+    await asyncio.to_thread(stop, _store(http), found, f"api:{token.name}")
     return run_of(await _found(http, run_id))
 
 
