@@ -12,8 +12,11 @@ from cli.lazy import Entry, LazyGroup
 COMMANDS: dict[str, Entry] = {
     "start": ("cli.service_start", "start", "Take webhooks and work on them: web process and worker."),
     "app": ("cli.service_app", "app", "Register the bot as a GitHub App."),
+    "backup": ("cli.service_backup", "backup", "Write all that the service knows into one file."),
     "demo": ("cli.service_demo", "demo", "Watch the bot work without GitHub."),
     "once": ("cli.service_once", "once", "Work on one event in the foreground: for workflows."),
+    "prune": ("cli.service_prune", "prune", "Remove what is older than is kept."),
+    "restore": ("cli.service_backup", "restore", "Put a backup where there is nothing yet."),
     "token": ("cli.service_token", "token", "Make, list and revoke tokens for the API."),
     "worker": ("cli.service_start", "worker", "Work on requests of a service on another machine."),
 }

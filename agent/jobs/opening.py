@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.jobs.context import Work
@@ -67,6 +68,13 @@ class Jobs:
     async def cancel(self, ids: Iterable[str]) -> None:
         """Jobs that haven't ended will; running work is stopped at its next step, or within a sixth of the lease."""
         await self._call(self._store.cancel, list(ids))
+
+    async def forget_ended(self, before: float, spared: Collection[str] = (), *, dry_run: bool = False) -> int:
+        """Removes jobs that have ended and were enqueued before a time (seconds since the epoch), but for `spared`.
+
+        How many went, or would go. One that is enqueued again later is done again: forget what nobody asks for.
+        """
+        return await self._call(partial(self._store.forget_ended, before, spared, dry_run=dry_run))
 
     async def workers(self) -> list[WorkerSeen]:
         """All that haven't closed or been found lost, by name."""

@@ -10,8 +10,9 @@ import json
 import logging
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -158,6 +159,29 @@ class Store:
     def cancel(self, ids: Sequence[str]) -> None:
         for chunk in _chunks(ids):
             self._client.cancel_workflows(list(chunk))
+
+    def forget_ended(self, before: float, spared: Collection[str], *, dry_run: bool = False) -> int:
+        """Removes jobs of ours that ended and were enqueued before a time, but for some. How many went, or would."""
+        moment = datetime.fromtimestamp(before, UTC).isoformat()
+        count, passed = 0, 0
+        while True:
+            found = self._client.list_workflows(
+                status=_ENDS, end_time=moment, app_version=self.version, limit=_CHUNK, offset=passed,
+                load_input=False, load_output=False,
+            )  # fmt: skip
+            gone = [state.workflow_id for state in found if state.workflow_id not in spared]
+            count += len(gone)
+            passed += len(found) if dry_run else len(found) - len(gone)
+            if gone and not dry_run:
+                self._client.delete_workflows(gone)
+                self._drop_files_of(gone)
+            if len(found) < _CHUNK:
+                return count
+
+    def _drop_files_of(self, jobs: Sequence[str]) -> None:
+        query = sa.text("DELETE FROM patchwright_files WHERE job IN :jobs")
+        with self._engine.begin() as connection:
+            connection.execute(query.bindparams(sa.bindparam("jobs", expanding=True)), {"jobs": list(jobs)})
 
     # Files on their way home
 
