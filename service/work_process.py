@@ -10,10 +10,12 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +29,7 @@ from service.bot.running import RunSettings
 from service.bot.threads import StoredThreads
 from service.dispatch import Dispatcher
 from service.environment import Environment, SettingsProblem
+from service.retention.prune import daily, kept_for
 from service.settings import database_of, jobs_database, runs_folder
 from service.store import Request, Store
 from service.telemetry import logs
@@ -60,6 +63,7 @@ class WorkSettings:
     dispatch: bool
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     sweep: int = 300  # seconds between two looks for deliveries that failed; 0: none
+    keep: timedelta | None = None  # how long what ended is kept; None: for ever
 
 
 def from_environment(environment: Mapping[str, str]) -> WorkSettings:
@@ -94,7 +98,7 @@ def from_environment(environment: Mapping[str, str]) -> WorkSettings:
         reader.text("PATCHWRIGHT_GITHUB_API", "https://api.github.com"), app, keys, token,
         reader.number("PATCHWRIGHT_RUNS_AT_ONCE", 2), reader.number("PATCHWRIGHT_RUNS_PER_REPOSITORY", 2),
         reader.text("PATCHWRIGHT_DISPATCH", "yes") != "no", metrics_settings(environment),
-        reader.number("PATCHWRIGHT_SWEEP_SECONDS", 300),
+        reader.number("PATCHWRIGHT_SWEEP_SECONDS", 300), kept_for(environment),
     )  # fmt: skip
 
 
@@ -148,6 +152,9 @@ async def _work(
             tasks.append(asyncio.create_task(dispatcher.run()))
         if settings.dispatch and settings.keys and settings.sweep:
             tasks.append(asyncio.create_task(_sweep(settings, store)))
+        if settings.keep is not None:
+            folder = settings.bot.runs.parent
+            tasks.append(asyncio.create_task(daily(store, jobs, folder, settings.keep, socket.gethostname())))
         ended, going = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in going:
             task.cancel()
