@@ -14,6 +14,10 @@ demo:            ## Fix the example repository with the tiny demo model, in a sa
 	@scripts/setup.sh demo $(filter sglang,$(MODEL))
 	@MODEL=$(MODEL) scripts/demo.sh
 
+bot-demo:        ## Watch the GitHub bot work on a stand-in for GitHub: issue, draft pull request, review (ARGS=--once)
+	@scripts/setup.sh bot-demo
+	@scripts/service-demo.sh $(ARGS)
+
 test:            ## Lint, types, import rules, and every test that needs no torch (needs 10 minutes, 0.5 GB)
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory lint
@@ -46,4 +50,4 @@ lock:            ## Resolve the requirement lists again
 	@scripts/setup.sh test
 	scripts/lock.sh
 
-.PHONY: help demo test test-all lint docs bench lock
+.PHONY: help demo bot-demo test test-all lint docs bench lock

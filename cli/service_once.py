@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.service_extra import need_service
+
 if TYPE_CHECKING:
     from service.once import Done, Event
 
@@ -33,11 +35,9 @@ def once(file: Path, event_name: str, repository: str, issue: int | None, output
     secret is needed. Exit codes: 0 a pull request, an answer, or nothing was asked; 4 no change; 5, 7 and 8 as for
     `agent fix`; 6 settings or event can't be used; 10 who asked may not; 11 it failed at GitHub.
     """
-    try:
-        from service.once import Event
-    except ImportError as error:
-        click.echo(f"Error: the service needs more packages ({error}): pip install 'patchwright[service]'", err=True)
-        sys.exit(6)
+    need_service()
+    from service.once import Event
+
     try:
         payload = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -5,10 +5,13 @@ Left out: the processes themselves (`service.server`, `service.work_process`).
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
 import click
+
+from cli.service_extra import need_service
 
 
 @click.command()
@@ -39,14 +42,14 @@ def worker(model: str | None, runs: int) -> None:
 def _run(names: list[str], told: dict[str, str]) -> None:
     import asyncio
 
-    try:
-        from service import settings, supervise, work_process
-        from service.environment import SettingsProblem
-    except ImportError as error:
-        click.echo(f"Error: the service needs more packages ({error}): pip install 'patchwright[service]'", err=True)
-        sys.exit(6)
+    need_service()
+    from service import settings, supervise, work_process
+    from service.environment import SettingsProblem
+    from service.telemetry import logs
+
     environment = {**os.environ, **told}
     try:
+        logs.set_up(environment)
         if "web" in names:
             settings.from_environment(environment)
         work_process.from_environment(environment)
@@ -57,4 +60,4 @@ def _run(names: list[str], told: dict[str, str]) -> None:
     if "web" in names:
         click.echo(f"http://{told['PATCHWRIGHT_HOST']}:{told['PATCHWRIGHT_PORT']}/webhooks/github takes webhooks")
     chosen = [(name, parts[name]) for name in names]
-    sys.exit(asyncio.run(supervise.supervise(chosen, told, lambda line: click.echo(line, err=True))))
+    sys.exit(asyncio.run(supervise.supervise(chosen, told, lambda line: logs.tell(logging.WARNING, "process", line))))

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Set-up for the make targets: scripts/setup.sh demo|test|test-all|bench [sglang]
+# Set-up for the make targets: scripts/setup.sh demo|bot-demo|test|test-all|bench [sglang]
 #
 # Makes .venv with what the target needs, and the sandbox that it runs in. Says what it does, does nothing that is
 # done already, and works as root (Debian packages are installed) and without (they are unpacked into a cache).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?usage: scripts/setup.sh demo|test|test-all|bench [sglang]}
+target=${1:?usage: scripts/setup.sh demo|bot-demo|test|test-all|bench [sglang]}
 venv=${VENV:-.venv}
 say_as=setup
 . scripts/common.sh
@@ -28,11 +28,19 @@ install_core() {
     pip_install "$venv" --no-deps -e .
 }
 
+install_service() {
+    say "installing Patchwright with what its service needs"
+    pip_install "$venv" --require-hashes -r deploy/requirements.txt -r deploy/build-requirements.txt
+    pip_install "$venv" --no-deps --no-build-isolation -e .
+}
+
 install_embedded() {
     "$venv/bin/python" -c 'import torch' 2>/dev/null || install_torch "$venv"
     say "installing transformers"
     pip_install "$venv" --no-deps --require-hashes -r requirements/embedded.txt
 }
+
+has_core() { [ "$(cat "$venv/.setup-core" 2>/dev/null)" = "$(stamp requirements/dev.txt pyproject.toml)" ]; }
 
 ensure_git() { command -v git >/dev/null || apt_install git || { say "git is missing: install it first" >&2; exit 1; }; }
 
@@ -47,7 +55,10 @@ ensure_sandbox() { # Docker where its engine answers, else bubblewrap; and the b
 
 ensure_git
 if [ ! -x "$venv/bin/pip" ]; then make_venv "$venv"; fi
-step core "$(stamp requirements/dev.txt pyproject.toml)" install_core
+case $target in
+    bot-demo) has_core || step service "$(stamp deploy/requirements.txt pyproject.toml)" install_service ;;
+    *) step core "$(stamp requirements/dev.txt pyproject.toml)" install_core ;;
+esac
 case $target in demo | test-all) step embedded "$(stamp requirements/embedded.txt)" install_embedded ;; esac
 case "$target ${2:-}" in
     test-all*)

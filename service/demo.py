@@ -24,6 +24,7 @@ from service.store.tokens import make_token
 from service.supervise import WEB, WORK, supervise
 
 SLUG: Final = "octo/calc"
+_INTERRUPTED: Final = 130
 _PATIENCE: Final = 600.0  # seconds that each part of the story may take
 FILES: Final = {
     "calc/__init__.py": "",
@@ -95,6 +96,7 @@ async def demo(
             "PATCHWRIGHT_HOME": str(folder / "home"), "PATCHWRIGHT_PORT": str(port), "PATCHWRIGHT_MODEL": target,
             "PATCHWRIGHT_WEBHOOK_SECRET": secret, "PATCHWRIGHT_GITHUB_API": forge.api, "PATCHWRIGHT_SANDBOX": sandbox,
             "PATCHWRIGHT_GITHUB_APP_ID": str(app.id), "PATCHWRIGHT_GITHUB_APP_KEY_FILE": str(key),
+            "PATCHWRIGHT_LOG_LEVEL": "warning",
             "PATCHWRIGHT_URL": f"http://127.0.0.1:{port}", "PATCHWRIGHT_DATABASE": f"sqlite:///{folder}/home/service.sqlite",
         }  # fmt: skip
         service = asyncio.create_task(supervise([("web", WEB), ("work", WORK)], told, say))
@@ -107,7 +109,8 @@ async def demo(
                 if not once:
                     say("The story is told. Look around; Ctrl-C ends it.")
                     await service
-            return 0 if story.done() else 1
+                return 0
+            return _INTERRUPTED if service.result() == 0 else 1
         finally:
             for task in (service, story, opening):
                 task.cancel()
