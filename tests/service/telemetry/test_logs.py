@@ -37,7 +37,8 @@ ENVIRONMENT = {
 @pytest.fixture
 def as_it_was() -> Iterator[None]:
     """The logging of this process, put back."""
-    loggers = [logging.getLogger(name) for name in (None, "dbos", "patchwright.service", *logs._QUIETER, *logs._OWN_HANDLERS)]
+    names = (None, "dbos", "patchwright.service", *logs._QUIETER, *logs._OWN_HANDLERS)
+    loggers = [logging.getLogger(name) for name in names]
     before = [(one, one.handlers[:], one.level, one.propagate) for one in loggers]
     hooks = sys.excepthook, logs.threading.excepthook
     yield

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -25,7 +26,7 @@ from service.telemetry import genai
 from service.telemetry.ids import span_id, trace_id
 from tests.runs.harness import BUGGY, ISSUE, fixing_turns, served
 from tests.service.bot.conftest import SLUG
-from tests.service.bot.test_process import free_port
+from tests.service.bot.test_process import children, free_port
 from tests.service.telemetry.receiver import Receiver, receiving
 from tests.service.telemetry.test_metrics import Samples, of, samples
 
@@ -137,6 +138,10 @@ async def test_a_story_is_logged_counted_and_traced_and_holds_no_secret(tmp_path
                 api = await service.get(service.port, f"/api/v1/runs/{request}", token)
                 await service.get(service.port, "/metrics", token)
                 everything = api + await service.get(service.port, "/metrics", METRICS)
+                await until(lambda: collector.named("webhook issues"), "the first span")
+                (web_process,) = children(service.process.pid, "service.server")
+                os.kill(web_process, signal.SIGKILL)
+                await until(lambda: service.events("process"), "a word about the process that died")
         check_logs(service, request)
         check_metrics(web, work)
         check_spans(collector, request)
@@ -174,6 +179,8 @@ def check_logs(service: Service, request: str) -> None:
     assert (ended["trace"], ended["turns"]) == (trace_id(request), 6)
     assert ended["pull"] > 0
     assert [one["outcome"] for one in service.events("delivery") if one["outcome"] == "unsigned"] == ["unsigned"]
+    (died,) = service.events("process")
+    assert "the web process ended with -9" in died["message"]
     assert not service.events("crashed")
     assert not service.events("telemetry lost")
 
