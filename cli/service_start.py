@@ -11,6 +11,8 @@ import sys
 
 import click
 
+from cli.service_extra import need_service
+
 
 @click.command()
 @click.option("--host", envvar="PATCHWRIGHT_HOST", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -40,13 +42,11 @@ def worker(model: str | None, runs: int) -> None:
 def _run(names: list[str], told: dict[str, str]) -> None:
     import asyncio
 
-    try:
-        from service import settings, supervise, work_process
-        from service.environment import SettingsProblem
-        from service.telemetry import logs
-    except ImportError as error:
-        click.echo(f"Error: the service needs more packages ({error}): pip install 'patchwright[service]'", err=True)
-        sys.exit(6)
+    need_service()
+    from service import settings, supervise, work_process
+    from service.environment import SettingsProblem
+    from service.telemetry import logs
+
     environment = {**os.environ, **told}
     try:
         logs.set_up(environment)
