@@ -23,6 +23,7 @@ from agent.forges.base import Forge, ForgeProblem, Secret
 from agent.limits import Limits
 from agent.runs import home
 from service.bot import texts
+from service.bot.carrying import Carrier
 from service.bot.context import Bot, BotSettings
 from service.bot.mirrors import Mirrors
 from service.bot.running import RunSettings
@@ -132,7 +133,9 @@ async def serve(settings: WorkSettings, traces: Traces | None = None) -> None:
     with _telemetry(settings.metrics, traces) as telemetry:
         store = await asyncio.to_thread(Store.open, settings.database.reveal())
         forge = forge_of(settings, seen=telemetry.exchange)
-        bot = Bot(forge, StoredThreads(store), Mirrors(settings.mirrors, forge), settings.bot)
+        mirrors = Mirrors(settings.mirrors, forge)
+        carrier = Carrier(store, mirrors) if store.many_machines else None
+        bot = Bot(forge, StoredThreads(store), mirrors, settings.bot, carrier)
         try:
             await _work(settings, store, bot, telemetry, stopping)
         finally:
@@ -150,11 +153,11 @@ async def _work(
             per_repository = settings.per_repository
             dispatcher = Dispatcher(store, jobs, _teller(bot), per_repository=per_repository, telemetry=telemetry)
             tasks.append(asyncio.create_task(dispatcher.run()))
-        if settings.dispatch and settings.keys and settings.sweep:
-            tasks.append(asyncio.create_task(_sweep(settings, store)))
         if settings.keep is not None:
             folder = settings.bot.runs.parent
             tasks.append(asyncio.create_task(daily(store, jobs, folder, settings.keep, socket.gethostname())))
+        if settings.dispatch and settings.keys and settings.sweep:
+            tasks.append(asyncio.create_task(_sweep(settings, store)))
         ended, going = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in going:
             task.cancel()

@@ -199,6 +199,13 @@ class Forge(Protocol):
 
     async def repository(self, slug: str) -> Repository: ...
 
+    async def name_of(self, repository: int, slug: str) -> str:
+        """The slug that the repository of this id has now. `slug`: the one that it had when it was last heard of.
+
+        One that was renamed or transferred is found; another one that took its old name isn't taken for it.
+        """
+        ...
+
     async def permission(self, slug: str, person: Person) -> Permission:
         """What the account of that id may do, as the forge says now. NONE where id and login don't belong together."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.forges.base import Forge, Pull, Repository, Ticket
+from agent.forges.base import Forge, ForgeProblem, Pull, Repository, Ticket
 from service.bot import asking
 from service.bot.asking import NotAllowed
 from service.bot.threads import Asked, Threads
@@ -37,9 +37,8 @@ class Admitted:
 
 async def admit(forge: Forge, threads: Threads, runs: Path, asked: Asked) -> Admitted:
     """Raises NotAllowed, ForgeProblem. Asked again, later or elsewhere, it sees what is so then."""
+    asked = replace(asked, slug=await _name_of(forge, asked))
     repository = await forge.repository(asked.slug)
-    if repository.id != asked.repository_id:
-        raise NotAllowed("the repository is another one by now", silent=True)
     rules = (await asking.rules_of(forge, repository)).bot
     if asked.kind is not WishKind.CHECKS_FAILED:  # that is the forge's own word
         await asking.check(forge, repository, asked.person, rules)
@@ -48,7 +47,7 @@ async def admit(forge: Forge, threads: Threads, runs: Path, asked: Asked) -> Adm
     known = await threads.get(asked.repository_id, asked.number)
     asked = replace(asked, kind=_meant(asked, known))
     ticket = await forge.ticket(asked.slug, known.number if known else asked.number)
-    thread = known or Thread(asked.repository_id, ticket.number, asked.slug)
+    thread = replace(known, slug=asked.slug) if known else Thread(asked.repository_id, ticket.number, asked.slug)
     if ticket.pull and asked.kind is not WishKind.HELP:
         raise NotAllowed("I work on issues, and on pull requests of my own")
     if asked.kind is WishKind.CHECKS_FAILED and thread.checks_followed >= rules.follow_checks:
@@ -58,6 +57,15 @@ async def admit(forge: Forge, threads: Threads, runs: Path, asked: Asked) -> Adm
         thread = replace(thread, attempt=thread.attempt + 1)
     folder = runs / f"{asked.repository_id}-{ticket.number}-{thread.attempt}"
     return Admitted(asked, repository, ticket, thread, folder, pull)
+
+
+async def _name_of(forge: Forge, asked: Asked) -> str:
+    try:
+        return await forge.name_of(asked.repository_id, asked.slug)
+    except ForgeProblem as problem:
+        if problem.status != 404:
+            raise
+        raise NotAllowed("the repository is gone, or another one by now", silent=True) from None
 
 
 def _meant(asked: Asked, known: Thread | None) -> WishKind:

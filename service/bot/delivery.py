@@ -20,7 +20,7 @@ from service.bot.asking import OURS
 from service.bot.context import Bot
 from service.bot.mirrors import take
 from service.bot.running import Ran
-from service.bot.steps import Steps
+from service.bot.steps import StepProblem, Steps
 from service.bot.story import Story
 from service.bot.threads import Asked
 from service.store import Thread
@@ -54,8 +54,10 @@ class Work:
 
 async def deliver(bot: Bot, steps: Steps, work: Work) -> dict[str, Any]:
     """Raises StepProblem. The result says how the request ended."""
+    await steps.anew(lambda: bot.at_hand(work.admitted, work.onto, work.ran.base))
     story = bot.story(work.admitted)
-    assert story is not None
+    if story is None or story.run != work.ran.run:
+        raise StepProblem("the run's work is gone with the machine that had it: `retry` begins again")
     ended = {"outcome": work.ran.outcome, "run": work.ran.run}
     thread = work.thread
     await steps.do("keep run", lambda: bot.threads.put(thread))
@@ -114,7 +116,7 @@ async def _commit(bot: Bot, work: Work, story: Story) -> str:
 
 
 async def _push(bot: Bot, work: Work, commit: str, branch: str) -> None:
-    asked, bare = work.asked, work.admitted.folder / work.ran.run / "repository.git"
+    asked, bare = await bot.named(work.asked), work.admitted.folder / work.ran.run / "repository.git"
     await bot.mirrors.publish(asked.slug, asked.repository_id, bare, commit, branch, work.onto or None)
 
 
@@ -122,7 +124,8 @@ async def _pull(bot: Bot, work: Work, branch: str, story: Story) -> int:
     ticket, links = work.admitted.ticket, bot.settings.links(story.run)
     title, body = texts.pull_title(ticket.title), texts.pull_body(story, ticket.number, links)
     into = work.admitted.repository.default_branch
-    return (await bot.forge.open_pull(work.asked.slug, branch, into, title, body, draft=bot.settings.drafts)).number
+    slug = (await bot.named(work.asked)).slug
+    return (await bot.forge.open_pull(slug, branch, into, title, body, draft=bot.settings.drafts)).number
 
 
 async def _tell_done(bot: Bot, work: Work, story: Story, pull: int, commit: str) -> None:
@@ -141,5 +144,6 @@ async def _reply(bot: Bot, work: Work, words: str) -> None:
     pull = work.admitted.pull
     if work.asked.kind is not WishKind.REVIEWED or pull is None:
         return
-    for one in (await comments_of(bot, work.asked, pull.number))[:_MOST_REPLIES]:
-        await bot.forge.reply(work.asked.slug, pull.number, one.in_reply_to or one.id, words, f"answer:{one.id}")
+    asked = await bot.named(work.asked)
+    for one in (await comments_of(bot, asked, pull.number))[:_MOST_REPLIES]:
+        await bot.forge.reply(asked.slug, pull.number, one.in_reply_to or one.id, words, f"answer:{one.id}")

@@ -35,6 +35,13 @@ class Mirrors:
         async with self._held(repository_id) as bare:
             return await commits.fetch(await self.forge.git_access(slug), bare, ref, HISTORY_DEPTH)
 
+    async def ensure(self, slug: str, repository_id: int, commit: str) -> None:
+        """Fetch a commit unless it is there: another machine may have begun with it. Raises ForgeProblem."""
+        try:
+            await git("cat-file", "-e", f"{commit}^{{commit}}", at=self.path(repository_id))
+        except (GitError, OSError):
+            await self.bring(slug, repository_id, commit)
+
     async def tree_of(self, repository_id: int, commit: str) -> str:
         return await git_line("rev-parse", "--verify", f"{commit}^{{tree}}", at=self.path(repository_id))
 

@@ -57,16 +57,19 @@ class Ran:
         return cls(**{**data, "outcome": Outcome(data["outcome"])})
 
 
-async def begin(folder: Path, mirror: Path, commit: str, issue: str, settings: RunSettings, *see: Listener) -> Ran:
+async def begin(
+    folder: Path, mirror: Path, commit: str, issue: str, settings: RunSettings, *see: Listener, source: str = ""
+) -> Ran:
     """Solve an issue, or go on with the run that an earlier process began in `folder`. Raises RunProblem; cancelled
-    when it was stopped, and then goes on when it is called again."""
+    when it was stopped, and then goes on when it is called again. `source`: the follow-up that it is begun for, where
+    the run that it was said to is gone."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if run := run_in(folder):
         await taken_over(run.events)
     with runs.kept_in(folder):
         if run:
             return _ran(await resume(run.id, see, _now(settings)), folder)
-        return _ran(await fix(_request(folder, mirror, commit, issue, settings), see), folder)
+        return _ran(await fix(_request(folder, mirror, commit, issue, settings, source), see), folder)
 
 
 async def go_on(folder: Path, said: FollowUp, settings: RunSettings, *see: Listener) -> Ran:
@@ -80,6 +83,15 @@ async def go_on(folder: Path, said: FollowUp, settings: RunSettings, *see: Liste
     )
     with runs.kept_in(folder):
         return _ran(await resume(run.id, see, _now(settings), None if known else said), folder)
+
+
+def can_go_on(folder: Path, source: str) -> bool:
+    """Whether there is a run to be told more. One that was begun for this very request isn't."""
+    run = run_in(folder)
+    if run is None:
+        return False
+    started = next(iter(read_events(run.events)))
+    return Path(started.data["request"]["issue"]).name != _issue_file(source)
 
 
 def run_in(folder: Path) -> RunFolder | None:
@@ -111,8 +123,12 @@ def _ran(result: FixResult, folder: Path) -> Ran:
     return Ran(result.run, result.outcome, result.message, base, left, left != tree)
 
 
-def _request(folder: Path, mirror: Path, commit: str, issue: str, settings: RunSettings) -> FixRequest:
-    file = folder / "issue.md"  # a text that looks like a path or a number would be taken for one
+def _issue_file(source: str) -> str:
+    return f"issue-{source.replace('/', '-')}.md" if source else "issue.md"
+
+
+def _request(folder: Path, mirror: Path, commit: str, issue: str, settings: RunSettings, source: str) -> FixRequest:
+    file = folder / _issue_file(source)  # a text may look like a path or a number
     file.write_text(issue, encoding="utf-8", errors="replace")
     return FixRequest(
         repository=str(mirror),

@@ -46,6 +46,18 @@ class Steps:
             wait *= 2
         raise AssertionError("unreachable")
 
+    async def anew(self, work: Callable[[], Awaitable[None]]) -> None:
+        """`work` for whoever has the job now, unrecorded: what concerns this machine alone. Raises StepProblem."""
+        wait = _FIRST_PAUSE
+        for number in range(1, TRIES + 1):
+            outcome = await _outcome(work)
+            if "value" in outcome:
+                return
+            if not outcome["again"] or number == TRIES:
+                raise StepProblem(outcome["failed"])
+            await self._pause(min(outcome["after"] or wait, _LONGEST_PAUSE))
+            wait *= 2
+
     async def do(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """`work`, whose result is nobody's business. Raises StepProblem."""
 

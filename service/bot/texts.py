@@ -39,6 +39,9 @@ class Links:
     help: str = ""
 
 
+BEGUN_ANEW = "the earlier run is gone with the machine that had it, so I begin anew with what was said since"
+
+
 def working(what: str, links: Links, since: str = "") -> str:
     """The status comment while a run is going on."""
     more = f" ({since})" if since else ""

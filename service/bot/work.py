@@ -112,19 +112,32 @@ class _Request:
     async def _start(self, admitted: Admitted) -> str:
         """The commit that the work begins on: of the default branch, or of our pull request as it is now."""
         ref = admitted.pull.head if admitted.pull else admitted.repository.default_branch
-        return await self.bot.mirrors.bring(admitted.asked.slug, admitted.asked.repository_id, ref)
+        asked = await self.bot.named(admitted.asked)
+        return await self.bot.mirrors.bring(asked.slug, asked.repository_id, ref)
 
     async def _ran(self, job: str, admitted: Admitted, start: str) -> dict[str, Any]:
+        admitted = replace(admitted, asked=await self.bot.named(admitted.asked))
+        await self.bot.at_hand(admitted, start)
         watch = Watch(time.monotonic)
         telling = asyncio.create_task(self._tell_on(admitted, watch))
         try:
-            if admitted.follows:
-                said = await self._said(job, admitted, start)
-                return (await running.go_on(admitted.folder, said, self.bot.settings.run, watch)).to_json()
-            mirror, issue = self.bot.mirrors.path(admitted.asked.repository_id), await self._issue(admitted)
-            return (await running.begin(admitted.folder, mirror, start, issue, self.bot.settings.run, watch)).to_json()
+            async with self.bot.kept(admitted):
+                return (await self._worked(job, admitted, start, watch)).to_json()
         finally:
             telling.cancel()
+
+    async def _worked(self, job: str, admitted: Admitted, start: str, watch: Watch) -> Ran:
+        settings, issue = self.bot.settings.run, ""
+        if admitted.follows:
+            said = await self._said(job, admitted, start)
+            if running.can_go_on(admitted.folder, job):
+                return await running.go_on(admitted.folder, said, settings, watch)
+            issue = f"\n\n{said.text}"
+            words = texts.working(texts.BEGUN_ANEW, self.bot.settings.links())
+            await self.bot.say(admitted, words)
+        mirror, issue = self.bot.mirrors.path(admitted.asked.repository_id), await self._issue(admitted) + issue
+        source = job if admitted.follows else ""
+        return await running.begin(admitted.folder, mirror, start, issue, settings, watch, source=source)
 
     async def _tell_on(self, admitted: Admitted, watch: Watch) -> None:
         """Edits the status comment now and then; an edit that the forge doesn't take isn't worth a run."""

@@ -54,7 +54,13 @@ SESSIONS: Final[Step] = (
     "CREATE TABLE sessions (hash TEXT PRIMARY KEY, token TEXT NOT NULL, created TEXT NOT NULL, seen TEXT NOT NULL)",
     "CREATE TABLE tickets (hash TEXT PRIMARY KEY, token TEXT NOT NULL, created TEXT NOT NULL)",
 )
-STEPS: Final[tuple[Step, ...]] = (FIRST, THREADS_WORKED_ON, SESSIONS)
+CARRIED_RUNS: Final[Step] = (
+    "CREATE TABLE carried (folder TEXT PRIMARY KEY, run TEXT NOT NULL, owner TEXT NOT NULL, changed TEXT NOT NULL)",
+    """CREATE TABLE run_parts (folder TEXT NOT NULL, name TEXT NOT NULL, part BIGINT NOT NULL, data {bytes} NOT NULL,
+        PRIMARY KEY (folder, name, part))""",
+)
+STEPS: Final[tuple[Step, ...]] = (FIRST, THREADS_WORKED_ON, SESSIONS, CARRIED_RUNS)
+_BYTES: Final = {"sqlite": "BLOB", "postgresql": "BYTEA"}
 _SERIAL: Final = {"sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT", "postgresql": "SERIAL PRIMARY KEY"}
 
 
@@ -75,7 +81,7 @@ def migrate(engine: sa.Engine, steps: Sequence[Step] = STEPS) -> int:
 
     Raises SchemaTooNew.
     """
-    serial = _SERIAL[engine.dialect.name]
+    serial, kind_of_bytes = _SERIAL[engine.dialect.name], _BYTES[engine.dialect.name]
     while True:
         with writing(engine) as connection:
             version = version_of(connection)
@@ -89,5 +95,5 @@ def migrate(engine: sa.Engine, steps: Sequence[Step] = STEPS) -> int:
             if version == 0:
                 connection.execute(sa.text("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY)"))
             for statement in steps[version]:
-                connection.execute(sa.text(statement.format(serial=serial)))
+                connection.execute(sa.text(statement.format(serial=serial, bytes=kind_of_bytes)))
             connection.execute(sa.text("INSERT INTO schema_version VALUES (:version)"), {"version": version + 1})

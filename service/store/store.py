@@ -48,6 +48,11 @@ class Store:
     def close(self) -> None:
         self.engine.dispose()
 
+    @property
+    def many_machines(self) -> bool:
+        """Whether workers on other machines can have this database open, too."""
+        return self.engine.dialect.name != "sqlite"
+
     def schema(self) -> int:
         """The schema's version: also the shortest way to see that the database answers."""
         with reading(self.engine) as connection:

@@ -99,6 +99,24 @@ TICKETS = sa.Table(
     sa.Column("created", sa.Text, nullable=False),
 )
 
+CARRIED = sa.Table(
+    "carried",
+    METADATA,
+    sa.Column("folder", sa.Text, primary_key=True),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("changed", sa.Text, nullable=False),
+)
+
+RUN_PARTS = sa.Table(
+    "run_parts",
+    METADATA,
+    sa.Column("folder", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("part", _BIG, primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+
 AUDIT = sa.Table(
     "audit",
     METADATA,

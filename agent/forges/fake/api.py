@@ -42,10 +42,14 @@ async def access_token(call: Call) -> Any:
     one = next((one for one in mine.installations if one.id == call.number("installation")), None)
     if one is None:
         raise not_found()
-    token, repos = call.forge.installation_token(mine, one, call.body.get("repositories"))
+    granted = call.body.get("permissions") or mine.permissions
+    if any(mine.permissions.get(name) not in ("write", level) for name, level in granted.items()):
+        raise Refusal(422, "The permissions requested are not granted to this installation.")
+    named, numbered = call.body.get("repositories"), call.body.get("repository_ids")
+    token, repos = call.forge.installation_token(mine, one, named, numbered, granted)
     until = access.stamp(access.now(call.forge.world) + INSTALLATION_SECONDS)
     records = [call.forge.records.repository(repo) for repo in repos]
-    return Result({"token": token, "expires_at": until, "permissions": mine.permissions,
+    return Result({"token": token, "expires_at": until, "permissions": granted,
                    "repository_selection": "selected", "repositories": records}, 201)  # fmt: skip
 
 
@@ -85,6 +89,16 @@ def _anyone(call: Call) -> Call:
 @endpoint("GET", REPO, "metadata")
 async def repository(call: Call) -> Any:
     return call.forge.records.repository(call.repo)
+
+
+@endpoint("GET", "/repositories/{id}")
+async def repository_by_id(call: Call) -> Any:
+    """What addresses of renamed repositories lead to; not in the reference."""
+    repo = next((one for one in call.forge.world.repos if one.id == call.number("id")), None)
+    if repo is None:
+        raise not_found()
+    access.require(call.forge.world, repo, call.who, "metadata", "read")
+    return call.forge.records.repository(repo)
 
 
 @endpoint("GET", f"{REPO}/collaborators/{{login}}/permission", "metadata", "read", "write")

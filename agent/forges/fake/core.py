@@ -173,10 +173,27 @@ class Core(Faults):
 
     def rename_repository(self, slug: str, name: str) -> Repo:
         """Give a repository another name; requests to the old one are sent on, as GitHub does."""
+        return self._move(slug, self.repo(slug).owner, name)
+
+    def transfer_repository(self, slug: str, owner: str) -> Repo:
+        """Give a repository to somebody else. Apps that aren't installed there by their owner lose it."""
+        self.add_person(owner)
+        repo = self._move(slug, owner, self.repo(slug).name)
+        for app in self.world.apps:
+            for one in app.installations:
+                if one.owner != owner and repo.id in one.repositories:
+                    one.repositories.remove(repo.id)
+        return repo
+
+    def _move(self, slug: str, owner: str, name: str) -> Repo:
         repo = self.repo(slug)
-        old = self.bare(repo)
-        repo.name = name
+        old, before = self.bare(repo), repo.slug
+        repo.owner, repo.name = owner, name
+        self.bare(repo).parent.mkdir(exist_ok=True)
         old.rename(self.bare(repo))
+        for part in (one.pull for other in self.world.repos for one in other.threads):
+            if part is not None and part.head_repository == before:
+                part.head_repository = repo.slug
         self.moved[slug.lower()] = f"{self.api}/repos/{repo.slug}"
         self.changed()
         return repo
@@ -361,18 +378,21 @@ class Core(Faults):
     def deliveries(self) -> list[Delivery]:
         return self.hooks.sent
 
-    def installation_token(self, app: App, one: Installation, names: list[str] | None) -> tuple[str, list[Repo]]:
-        """A token of an installation, for some of its repositories."""
+    def installation_token(
+        self, app: App, one: Installation, names: list[str] | None, ids: list[int] | None, permissions: dict[str, str]
+    ) -> tuple[str, list[Repo]]:
+        """A token of an installation, for some of its repositories by name or id, or for all."""
         repos = [repo for repo in self.world.repos if repo.id in one.repositories]
-        if names is not None:
-            chosen = [repo for repo in repos if repo.name.lower() in {name.lower() for name in names}]
-            if len(chosen) != len(set(names)):
+        if names is not None or ids is not None:
+            wanted = {*(name.lower() for name in names or []), *(ids or [])}
+            chosen = [repo for repo in repos if {repo.name.lower(), repo.id} & wanted]
+            if len(chosen) != len(wanted):
                 raise Refusal(422, "There is at least one repository that does not exist or is not accessible to the "
                                    "parent installation.")  # fmt: skip
             repos = chosen
         account = access.account_by_id(self.world, app.account)
         token = access.new_token(
-            self.world, account, "installation", [repo.id for repo in repos], dict(app.permissions),
+            self.world, account, "installation", [repo.id for repo in repos], dict(permissions),
             INSTALLATION_SECONDS,
         )  # fmt: skip
         return token, repos

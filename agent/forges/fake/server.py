@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # What another process may have the forge do, with its key; by name, with the arguments as JSON.
 ACTS = frozenset({
-    "add_person", "add_repository", "fork", "rename_repository", "grant", "user_token", "workflow_token",
-    "add_app", "add_hook", "add_key", "drop_key", "install", "uninstall", "ping", "later", "limit", "exhaust",
-    "breakdown",
+    "add_person", "add_repository", "fork", "rename_repository", "transfer_repository", "grant", "user_token",
+    "workflow_token", "add_app", "add_hook", "add_key", "drop_key", "install", "uninstall", "ping", "later", "limit",
+    "exhaust", "breakdown",
     "open_issue", "edit_issue", "label", "unlabel", "assign", "close_thread", "reopen", "comment", "edit_comment",
     "delete_comment", "react", "open_pull", "review", "reply", "push", "check", "redeliver_failed",
 })  # fmt: skip

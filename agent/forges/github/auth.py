@@ -96,11 +96,22 @@ class AppAuth:
         entry = self._installed.get(slug) or await self._find(slug, ask)
         async with entry.lock:
             if entry.until - self.clock() < LEAST_SECONDS:
-                name = slug.split("/")[1]
-                path = f"/app/installations/{entry.id}/access_tokens"
-                answer = await self._as_app("POST", path, ask, {"repositories": [name]})
-                entry.token, entry.until = _read_token(answer)
+                entry.token, entry.until = await self._new_token(slug, entry, ask)
             return entry.token
+
+    async def _new_token(self, slug: str, entry: _Installed, ask: Ask) -> tuple[Secret, float]:
+        """For that one repository, also by a name that it had once."""
+        path = f"/app/installations/{entry.id}/access_tokens"
+        try:
+            return _read_token(await self._as_app("POST", path, ask, {"repositories": [slug.split("/")[1]]}))
+        except ForgeProblem as problem:
+            if problem.status != 422:
+                raise
+        looks, _ = _read_token(await self._as_app("POST", path, ask, {"permissions": {"metadata": "read"}}))
+        found = await ask("GET", f"/repos/{checked_slug(slug)}", looks.reveal(), None)
+        if not isinstance(found, dict) or not isinstance(found.get("id"), int):
+            raise ForgeProblem("GitHub's answer holds no repository: check the address of the API")
+        return _read_token(await self._as_app("POST", path, ask, {"repository_ids": [found["id"]]}))
 
     def refused(self, slug: str | None, token: Secret) -> bool:
         if slug is None or (entry := self._installed.get(slug)) is None:

@@ -97,6 +97,13 @@ class GitHub:
     async def repository(self, slug: str) -> Repository:
         return read_one(read.repository, await self._get(slug, ""))
 
+    async def name_of(self, repository: int, slug: str) -> str:
+        found = await self.repository(slug)  # a name that was given up leads on to the new one
+        if found.id == repository:
+            return found.slug
+        answer = await self._client.get(f"/repositories/{int(repository)}", slug=slug)
+        return read_one(read.repository, answer.data).slug
+
     async def permission(self, slug: str, person: Person) -> Permission:
         for login in (person.login, None):
             if login is None:  # the login may have changed since
