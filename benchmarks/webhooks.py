@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also where the project isn't installed
 
@@ -258,8 +258,24 @@ class Connection:
         return "\r\n".join((*lines, "", "")).encode() + one.body
 
 
-async def blow(server: Server, deliveries: Sequence[Sent], seconds: float, kills: int) -> Told:
-    """Sends them at their times, kills the server on the way, and sends again until all have their answer."""
+class Killable(Protocol):
+    """A server on the loopback that answers while `up` is set."""
+
+    port: int
+    up: asyncio.Event
+
+    def kill(self) -> None: ...
+
+    async def start(self) -> None: ...
+
+
+def evenly(kills: int) -> list[float]:
+    """Moments for so many kills, as shares of a storm's duration."""
+    return [number / (kills + 1) for number in range(1, kills + 1)]
+
+
+async def blow(server: Killable, deliveries: Sequence[Sent], seconds: float, kills: Sequence[float]) -> Told:
+    """Sends them at their times, kills the server at some moments, and sends again until all have their answer."""
     told = Told()
     free: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
     connections = [Connection(server.port) for _ in range(CONNECTIONS)]
@@ -274,8 +290,8 @@ async def blow(server: Server, deliveries: Sequence[Sent], seconds: float, kills
             await asyncio.sleep(0.1)
 
     async def killer() -> None:
-        for number in range(1, kills + 1):
-            await asyncio.sleep(began + seconds * number / (kills + 1) - time.monotonic())
+        for share in kills:
+            await asyncio.sleep(began + seconds * share - time.monotonic())
             server.kill()
             told.kills += 1
             await server.start()
@@ -287,7 +303,7 @@ async def blow(server: Server, deliveries: Sequence[Sent], seconds: float, kills
     return told
 
 
-async def _try(free: asyncio.LifoQueue[Connection], server: Server, one: Sent, told: Told) -> bool:
+async def _try(free: asyncio.LifoQueue[Connection], server: Killable, one: Sent, told: Told) -> bool:
     """Whether it needs no further try."""
     was_up, began = server.up.is_set(), time.monotonic()
     connection = await free.get()
@@ -336,7 +352,7 @@ async def run(options: argparse.Namespace, database: str, kills: int) -> bool:
         with busy(options.load):
             await server.start()
             server.cpu -= _cpu(server.process.pid) if server.process else 0.0  # loading it
-            told = await blow(server, deliveries, options.seconds, kills)
+            told = await blow(server, deliveries, options.seconds, evenly(kills))
     finally:
         server.kill()
     problems = judged(database, deliveries)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.webhooks import Server, blow, judged, storm
+from benchmarks.webhooks import Server, blow, evenly, judged, storm
 
 
 def test_the_storm_is_what_it_says() -> None:
@@ -28,7 +28,7 @@ async def test_a_storm_with_three_kills_leaves_each_wish_once(database: str) -> 
     server = Server(database)
     try:
         await server.start()
-        told = await blow(server, sent, seconds=6, kills=3)
+        told = await blow(server, sent, seconds=6, kills=evenly(3))
     finally:
         server.kill()
     assert judged(database, sent) == []
