@@ -45,7 +45,12 @@ def create_app(settings: ServiceSettings, traces: Traces | None = None) -> FastA
             store.close()
 
     app = FastAPI(
-        title="Patchwright", lifespan=opened, docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json"
+        title="Patchwright",
+        lifespan=opened,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        redirect_slashes=False,  # they would lead to whatever host the request names
     )
     app.state.settings, app.state.runs, app.state.telemetry = settings, settings.runs, telemetry
     app.include_router(router)

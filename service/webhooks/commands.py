@@ -41,7 +41,8 @@ def _patterns(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     flags = re.ASCII | re.IGNORECASE
     called = rf"@{re.escape(name)}(?:\[bot\])?(?![A-Za-z0-9-])(?!/)"
     words = "|".join(COMMANDS)
-    order = rf"^[ \t]*{called}[ \t]*[,:]?[ \t]+({words})(?![\w-])[ \t]*[:,.!]?"
+    # no two repetitions of blanks side by side: a line of them would be tried in every division
+    order = rf"^[ \t]*{called}(?:[ \t]*[,:])?[ \t]+({words})(?![\w-])[ \t]*[:,.!]?"
     return re.compile(order, flags | re.MULTILINE), re.compile(rf"(?<![\w@/.`-]){called}", flags)
 
 

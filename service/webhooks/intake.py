@@ -51,7 +51,8 @@ class Intake:
         return answer
 
     async def _answer(self, request: Request) -> tuple[Response, str] | tuple[Response, str, str | None]:
-        signature = request.headers.get("x-hub-signature-256")
+        given = request.headers.getlist("x-hub-signature-256")
+        signature = given[0] if len(given) == 1 else None
         if not well_formed(signature):
             return _problem(401, "X-Hub-Signature-256 is missing or no sha256 signature", close=True), "unsigned"
         try:
