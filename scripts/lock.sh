@@ -38,6 +38,9 @@ for list in "$@"; do
         compile --extra dev pyproject.toml -o requirements/dev.txt
         compile --extra embedded pyproject.toml -c requirements/dev.txt -o requirements/.all.txt
         join requirements/embedded.txt requirements/dev.txt requirements/.all.txt
+        compile --extra service --extra mcp --extra telemetry pyproject.toml -c requirements/dev.txt \
+            -o deploy/requirements.txt
+        printf 'hatchling\neditables\n' | compile - -o deploy/build-requirements.txt
         ;;
     sglang-cpu)
         compile requirements/sglang-cpu.in -o requirements/.needed.txt
