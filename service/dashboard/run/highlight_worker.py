@@ -1,7 +1,7 @@
 """Colours code in a process of its own: a line of JSON in, `[name, text]`, and a line out, tokens by line or null.
 
-A text that takes more processor time than a second ends the process, for no other way stops a regular expression. It
-runs by itself, with nothing of ours imported. Left out: whoever asks (`highlight`).
+A text that takes more than half a second of processor time ends the process, for nothing else stops a regular
+expression. It runs by itself, with nothing of ours imported. Left out: whoever asks (`highlight`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-SECONDS = 1.0  # of processor time for one text
+SECONDS = 0.5  # of processor time for one text
 MEMORY = 1 << 30  # bytes
 LEXERS = {
     "bash": "bash", "c": "c", "cc": "cpp", "cfg": "ini", "conf": "ini", "cpp": "cpp", "cs": "csharp", "css": "css",

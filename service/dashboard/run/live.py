@@ -21,6 +21,8 @@ from service.dashboard.run.reading import Readers
 from service.dashboard.run.views import Part, RunView, Step
 
 MOST_NEW: Final = 60  # parts; who misses more loads the page again
+_AGAIN: Final = "event: again\ndata: {}\n\n"  # load the page once more
+_END: Final = "event: end\ndata: {}\n\n"
 _PAUSE: Final = 0.4  # seconds between two looks at the log
 _ASK: Final = 2.0  # seconds between two questions to the database
 _BREATH: Final = 15.0  # seconds of silence after which something is said
@@ -45,6 +47,8 @@ class Watch:
             # Asked before the last look, so what is in the log of a run that has ended was seen.
             if (text := await self._message(found, view)) is not None:
                 yield text
+                if text == _AGAIN:
+                    return
                 spoke = time.monotonic()
             elif time.monotonic() - spoke > _BREATH:
                 yield ": still here\n\n"
@@ -54,7 +58,7 @@ class Watch:
             await asyncio.sleep(_PAUSE)
             if time.monotonic() - asked > _ASK:
                 found, asked = await self.find(), time.monotonic()
-        yield f"event: {'again' if found is None else 'end'}\ndata: {{}}\n\n"
+        yield _END if found is not None else _AGAIN
 
     async def _view(self, found: Found) -> RunView:
         if found.folder is None:
@@ -66,7 +70,7 @@ class Watch:
             self.after = -1
         parts = view.since(self.after)
         if len(parts) > MOST_NEW:
-            return "event: again\ndata: {}\n\n"
+            return _AGAIN
         pieces = await self._pieces(found, parts)
         beside = await asyncio.to_thread(self._beside, found, view)
         changed = {name: text for name, text in beside.items() if self.sent.get(name) != text}

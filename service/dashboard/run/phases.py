@@ -43,6 +43,7 @@ _THEN: Final = {
     EventType.VERIFIED: Phase.OTHER,
     EventType.RUN_ENDED: Phase.OTHER,
 }
+_LONGEST_CHECKOUT: Final = 6 * 3600.0  # seconds; more isn't one, but a folder that was named otherwise
 _NOBODY_BEFORE: Final = frozenset({EventType.RUN_RESUMED, EventType.FOLLOW_UP})
 
 
@@ -56,7 +57,9 @@ class PhaseClock:
 
     def take(self, event: Event) -> None:
         if event.type is EventType.RUN_STARTED:
-            self._last, self._phase = begun_at(str(event.data.get("run", ""))), Phase.CHECKOUT
+            begun = begun_at(str(event.data.get("run", "")))
+            known = begun is not None and event.time - begun < _LONGEST_CHECKOUT
+            self._last, self._phase = begun if known else None, Phase.CHECKOUT
         if self._last is not None and event.type not in _NOBODY_BEFORE:
             self._spend(event, max(0.0, event.time - self._last))
         self._last = event.time

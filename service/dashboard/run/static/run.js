@@ -129,8 +129,8 @@
   const source = new EventSource(`/runs/${encodeURIComponent(key)}/live?after=${encodeURIComponent(run.dataset.after)}`);
   source.addEventListener("open", () => { live.textContent = "Live: new steps appear by themselves."; });
   source.addEventListener("error", () => {
-    live.textContent = source.readyState === EventSource.CLOSED
-      ? "The connection was closed: load the page again." : "The connection is lost; it is tried again.";
+    live.textContent = "The connection is lost; it is tried again.";
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000); // refused, not lost
   });
   source.addEventListener("run", (event) => {
     const said = JSON.parse(event.data), follow = atEnd();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -95,5 +96,20 @@ class Acting:
         self.add(EventType.VERIFIED, verified=True, applies=True, verdicts=["fixed"])
         self.add(EventType.RUN_ENDED, outcome="verified", exit_code=0, message="the model submitted its work")
 
+    def add_notes(self, word: str) -> None:
+        """Of every kind, and a set-up, in somebody's words."""
+        self.add(EventType.MODEL_CONNECTED, name=word, engine=word, version=word, context=1, notes=[word])
+        self.add(EventType.SANDBOX_OPENED, kind=word, image=word, workdir=word, network=word)
+        self.add(EventType.SANDBOX_DIED, call=word, why=word, replaced=True)
+        self.add(EventType.MODEL_RETRY, why=word, wait=1)
+        self.add(EventType.TURN_DROPPED, turn=0, ids=[], why=word)
+        self.add(EventType.NETWORK, allowed=False, target=word, why=word)
+
     def close(self) -> None:
         self.log.close()
+
+    def at_even_times(self) -> None:
+        """The closed log again, with a second between two events."""
+        path = self.folder / "events.jsonl"
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**one, "time": 1_780_000_000 + one["seq"]}) + "\n" for one in records))

@@ -52,6 +52,17 @@ def test_a_real_run_is_told_as_it_was() -> None:
     assert [point.cached for point in view.points] == [0, 1679, 1790, 2032, 2178, 2265]
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("run_started", "preparing the sandbox"), ("turn_started", "thinking"), ("call_started", "running"),
+     ("loop_ended", "keeping the patch"), ("check_started", "verifying"), ("run_ended", "ended")],
+)  # fmt: skip
+def test_it_says_what_goes_on_and_since_when(kind: str, words: str) -> None:
+    last = next(one for one in EVENTS if one.type == kind)
+    now = fed(EVENTS[: last.seq + 1]).view().now
+    assert (now.words, now.since, now.ended) == (words, last.time, kind == "run_ended")
+
+
 def test_every_second_belongs_to_one_phase() -> None:
     view = fed(EVENTS).view()
     phases = dict(view.phases)
