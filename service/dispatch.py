@@ -1,7 +1,8 @@
 """Stored requests become jobs, as many at a time as a repository may have, one after the other in a conversation.
 
 Who may work on what at once is decided here and not by the queue, so that a lost worker's claims hold nobody up. What
-stops or closes ends the jobs before it. A request is enqueued under its own id, so doing it twice is doing it once.
+stops or closes ends the jobs before it. A request is claimed first, so that what is ended meanwhile isn't begun, and
+enqueued under its own id, so that doing it twice is doing it once.
 One process dispatches at a time: the web process does. Left out: doing the work (`service.bot.work`).
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from agent.jobs import Job, Jobs, JobsError
+from agent.forges.base import ForgeProblem
+from agent.jobs import Job, Jobs, JobsError, JobUnknown
 from service.bot.threads import Asked
 from service.store import ACTIVE, Request, State, Store, StoreUnavailable
 from service.telemetry.logs import about, tell
@@ -25,12 +27,21 @@ KIND = "request"
 _LOG = logging.getLogger(__name__)
 _QUICK = frozenset({WishKind.HELP, WishKind.EXPLAIN})  # they start no run
 _LOOK_EVERY = 20  # rounds between two looks for jobs that ended without saying so
+_ORDERS = ENDS_WORK | {WishKind.REMOVED, WishKind.INSTALLED}
+_WORK = frozenset(WishKind) - _ORDERS
 _UNDER_WAY = frozenset({State.QUEUED, State.RUNNING})
+
+
+async def _nobody_is_refused(stopping: Request, ends: Sequence[Request]) -> str:
+    return ""
 
 
 @dataclass(slots=True)
 class Dispatcher:
-    """`stopped` is told of each request that was ended by another one: (ended, by)."""
+    """`stopped` is told of each request that was ended by another one: (ended, by).
+
+    `refusal` is asked before one stops others, with what it would end: why its person may not, or an empty text.
+    """
 
     store: Store
     jobs: Jobs
@@ -38,7 +49,9 @@ class Dispatcher:
     per_repository: int = 2
     telemetry: WorkTelemetry = field(default_factory=WorkTelemetry)
     pause: float = 0.5  # seconds between two looks at the store
+    refusal: Callable[[Request, Sequence[Request]], Awaitable[str]] = _nobody_is_refused
     _round: int = field(default=0, init=False)
+    _unsure: bool = field(default=True, init=False)  # whether all that is claimed is in the queue
 
     async def run(self) -> None:
         """Until it is cancelled; a database that is away is waited for."""
@@ -51,35 +64,35 @@ class Dispatcher:
 
     async def once(self) -> int:
         """One look at what waits; how many requests became jobs."""
-        waiting = await asyncio.to_thread(self.store.waiting, 500)
-        for request in waiting:
-            if request.wish.kind in ENDS_WORK or request.wish.kind is WishKind.REMOVED:
-                await self._end(request)
-            elif request.wish.kind is WishKind.INSTALLED:
+        for request in await asyncio.to_thread(self.store.waiting_for, _ORDERS):
+            if request.wish.kind is WishKind.INSTALLED:
                 await self._change(request, State.DONE)
-        ready = await self._ready([one for one in waiting if one.wish.kind not in ENDS_WORK])
-        if ready:
-            await self.jobs.enqueue([_job(request) for request in ready])
-            for request in ready:
-                if await self._change(request, State.QUEUED, since=frozenset({State.WAITING})):
-                    with about(request.id, repository=request.slug):
-                        self.telemetry.queued(request, datetime.fromisoformat(request.created).timestamp())
+            else:
+                await self._end(request)
+        ready = await self._ready(await asyncio.to_thread(self.store.waiting_for, _WORK))
+        claimed = [one for one in ready if await self._change(one, State.QUEUED, since=frozenset({State.WAITING}))]
+        if claimed:
+            self._unsure = True
+            await self.jobs.enqueue([_job(request) for request in claimed])
+            self._unsure = False
+            for request in claimed:
+                with about(request.id, repository=request.slug):
+                    self.telemetry.queued(request, datetime.fromisoformat(request.created).timestamp())
         self._round += 1
         if self._round % _LOOK_EVERY == 1:
             await self._reconcile()
-        return len(ready)
+        return len(claimed)
 
     async def _ready(self, waiting: list[Request]) -> list[Request]:
         """Those that may start now, in their order."""
         going = await asyncio.to_thread(self.store.in_state, _UNDER_WAY)
+        threads = await asyncio.to_thread(self.store.issues_of, [*going, *waiting])
         held = Counter(one.repository_id for one in going if one.wish.kind not in _QUICK)
-        busy = {await self._thread_of(one) for one in going if one.wish.kind not in _QUICK}
+        busy = {threads[one.id] for one in going if one.wish.kind not in _QUICK}
         ready = []
         for request in waiting:
-            if request.wish.kind in (WishKind.INSTALLED, WishKind.REMOVED):
-                continue
             if request.wish.kind not in _QUICK:
-                thread = await self._thread_of(request)
+                thread = threads[request.id]
                 if thread in busy or held[request.repository_id] >= self.per_repository:
                     busy.add(thread)  # what came later in this conversation waits behind it
                     continue
@@ -88,13 +101,17 @@ class Dispatcher:
             ready.append(request)
         return ready
 
-    async def _thread_of(self, request: Request) -> tuple[int, int]:
-        """An issue and our pull request for it are one conversation."""
-        found = await asyncio.to_thread(self.store.thread, request.repository_id, request.wish.number)
-        return request.repository_id, found.number if found else request.wish.number
-
     async def _end(self, request: Request) -> None:
         ends = await asyncio.to_thread(self.store.to_end, request)
+        if request.wish.kind is WishKind.STOP:
+            try:
+                refusal = await self.refusal(request, ends)
+            except ForgeProblem as problem:
+                _LOG.warning("%s waits, whether its person may stop can't be asked: %s", request.id, problem)
+                return
+            if refusal:
+                await self._change(request, State.CANCELLED, why=refusal)
+                return
         await self.jobs.cancel([one.id for one in ends if one.state in _UNDER_WAY])
         for one in ends:
             if await self._change(one, State.CANCELLED, why=f"{request.wish.kind} came after it"):
@@ -104,15 +121,24 @@ class Dispatcher:
         await self._change(request, State.DONE)
 
     async def _reconcile(self) -> None:
-        """A job that the queue gave up, or whose worker died between its end and its last word here."""
+        """A job that the queue gave up, or whose worker died between its end and its last word here.
+
+        One that isn't in the queue was claimed by a dispatcher that died before it could put it there.
+        """
         going = {one.id: one for one in await asyncio.to_thread(self.store.in_state, _UNDER_WAY)}
         if not going:
             return
+        if self._unsure:
+            await self.jobs.enqueue([_job(one) for one in going.values()])
+            self._unsure = False
         try:
             async with asyncio.timeout(1.0):
                 async for ended in self.jobs.ended(list(going)):
                     state = State.FAILED if ended.error else State.DONE
                     await self._change(going[ended.id], state, why=ended.error or "")
+        except JobUnknown as problem:
+            self._unsure = True
+            _LOG.warning("a request has no job and gets one at the next look: %s", problem)
         except TimeoutError:
             pass  # the rest goes on
 

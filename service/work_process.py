@@ -25,6 +25,7 @@ from agent.runs import home
 from service.bot import texts
 from service.bot.carrying import Carrier
 from service.bot.context import Bot, BotSettings
+from service.bot.ending import Endings
 from service.bot.mirrors import Mirrors
 from service.bot.running import RunSettings
 from service.bot.threads import StoredThreads
@@ -151,7 +152,10 @@ async def _work(
         tasks: list[asyncio.Task[object]] = [asyncio.create_task(stopping.wait())]
         if settings.dispatch:
             per_repository = settings.per_repository
-            dispatcher = Dispatcher(store, jobs, _teller(bot), per_repository=per_repository, telemetry=telemetry)
+            dispatcher = Dispatcher(
+                store, jobs, _teller(bot), per_repository=per_repository, telemetry=telemetry,
+                refusal=Endings(bot.forge).refusal,
+            )  # fmt: skip
             tasks.append(asyncio.create_task(dispatcher.run()))
         if settings.keep is not None:
             folder = settings.bot.runs.parent

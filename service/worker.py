@@ -70,7 +70,8 @@ async def _told(store: Store, bot: Bot, job: JobContext, seen: WorkTelemetry) ->
 async def _recorded(store: Store, bot: Bot, job: JobContext) -> dict[str, Any]:
     """The work of a request, with its state in the database beside. The queue has the last word: see `_reconcile`."""
     key = job.job.id
-    await asyncio.to_thread(store.change, key, State.RUNNING)
+    if not await asyncio.to_thread(store.change, key, State.RUNNING):
+        return {"end": "cancelled", "why": "it had ended before it was begun"}
     try:
         ended = await work(bot, job)
     except Exception as error:

@@ -4,15 +4,16 @@
 - A text that was edited or deleted takes back what its older versions asked for, also when those come later; one that
   runs already goes on, its person can say stop.
 - Of several deliveries with the same wish about one issue, one that comes after a newer one is void.
-- Closing and stopping end what was asked up to then: what waits is cancelled, what comes late is void, what runs is
-  for the job of the closing request (`Store.to_end`).
+- Closing ends what was asked up to then: what waits is cancelled, what comes late is void, what runs is for who
+  dispatches (`Store.to_end`). Stopping does the same once it is known that its person may: whoever may write a comment
+  can say it, so until then it ends nothing.
 
 Times are the forge's, to the second; of two things in one second the ending one wins. Left out: everything after this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,16 +21,16 @@ import sqlalchemy as sa
 
 from service.store.model import Outcome, Received, State, request_id, wish_to_json
 from service.store.tables import DELIVERIES, REQUESTS
-from service.webhooks.model import ASKS_FOR_WORK, ENDS_WORK, Delivery, ObjectKind, WishKind
+from service.webhooks.model import ASKS_FOR_WORK, Delivery, ObjectKind, WishKind
 
 _D, _R = DELIVERIES.c, REQUESTS.c
 _KINDS_OF_WORK = [kind.value for kind in ASKS_FOR_WORK]
-_KINDS_OF_ENDS = [kind.value for kind in ENDS_WORK]
 
 
-def ended_by(repository_id: int, number: int, at: str) -> sa.ColumnElement[bool]:
-    """The requests that a closing or stopping at that time ends."""
-    return sa.and_(_R.repository_id == repository_id, _R.number == number, _R.kind.in_(_KINDS_OF_WORK), _R.at <= at)
+def ended_by(repository_id: int, numbers: Collection[int], at: str) -> sa.ColumnElement[bool]:
+    """The requests about these issues and pull requests that a closing or stopping at that time ends."""
+    about = sa.and_(_R.repository_id == repository_id, _R.number.in_(list(numbers)))
+    return sa.and_(about, _R.kind.in_(_KINDS_OF_WORK), _R.at <= at)
 
 
 def _of_object(table: sa.Table) -> sa.ColumnElement[bool]:
@@ -60,7 +61,10 @@ _ASKED_LATER = _any(_of_object(REQUESTS), _R.kind == sa.bindparam("of_wish"), _R
 _ENDED_LATER = _any(
     _R.repository_id == sa.bindparam("in_repository"),
     _R.number == sa.bindparam("of_number"),
-    _R.kind.in_(_KINDS_OF_ENDS),
+    sa.or_(
+        _R.kind == WishKind.CLOSED.value,
+        sa.and_(_R.kind == WishKind.STOP.value, _R.state == State.DONE.value),
+    ),
     _R.at >= sa.bindparam("since"),
 )
 _TAKE_BACK = _cancelling(_of_object(REQUESTS), _R.object_version < _VERSION)
@@ -114,7 +118,7 @@ def _receive(
     requests.add(request)
     void = _void(connection, delivery)
     _ask(connection, delivery, request, void)
-    if not void and delivery.wish and delivery.wish.kind in ENDS_WORK:
+    if not void and delivery.wish and delivery.wish.kind is WishKind.CLOSED:
         _end_what_waits(connection, delivery)
     return Received(Outcome.STALE if void else Outcome.NEW, request)
 
@@ -209,6 +213,5 @@ def _take_back(connection: sa.Connection, delivery: Delivery) -> None:
 
 def _end_what_waits(connection: sa.Connection, delivery: Delivery) -> None:
     if delivery.wish:
-        why = "closed" if delivery.wish.kind is WishKind.CLOSED else "stopped"
         thread = {"in_repository": delivery.repository_id, "of_number": delivery.wish.number, "until": delivery.at}
-        connection.execute(_END_WAITING, {**thread, "because": why, "moment": now()})
+        connection.execute(_END_WAITING, {**thread, "because": "closed", "moment": now()})

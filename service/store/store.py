@@ -89,6 +89,28 @@ class Store:
         """Those that nobody has yet, oldest first."""
         return self._requests(_R.state == State.WAITING, most=most)
 
+    def waiting_for(self, kinds: Collection[WishKind], most: int = 500, each: int = 20) -> list[Request]:
+        """What waits and asks for one of these, oldest first: so many of each repository, for all get their turn."""
+        place = sa.func.row_number().over(partition_by=_R.repository_id, order_by=_R.seq).label("place")
+        wanted = sa.and_(_R.state == State.WAITING.value, _R.kind.in_([kind.value for kind in kinds]))
+        placed = sa.select(_R.seq, place).where(wanted).subquery()
+        return self._requests(_R.seq.in_(sa.select(placed.c.seq).where(placed.c.place <= each)), most=most)
+
+    def issues_of(self, requests: Sequence[Request]) -> dict[str, tuple[int, int]]:
+        """By each request's id, its repository and the issue that it is about: our pull request's is the issue's."""
+        numbers, known = sorted({one.wish.number for one in requests}), {}
+        with reading(self.engine) as connection:
+            for start in range(0, len(numbers), _CHUNK):
+                pulls = THREADS.c.pull.in_(numbers[start : start + _CHUNK])
+                for row in connection.execute(
+                    sa.select(THREADS.c.repository_id, THREADS.c.pull, THREADS.c.number).where(pulls)
+                ):
+                    known[row.repository_id, row.pull] = row.number
+        return {
+            one.id: (one.repository_id, known.get((one.repository_id, one.wish.number), one.wish.number))
+            for one in requests
+        }
+
     def page(
         self,
         slug: str | None,
@@ -134,10 +156,17 @@ class Store:
         return self._requests(_R.repository_id == repository_id, _R.number == number, most=most)
 
     def to_end(self, ending: Request) -> list[Request]:
-        """What a closing or stopping request ends and what goes on still. Others end nothing."""
+        """What a closing or stopping request ends and what goes on still. Others end nothing.
+
+        An issue and our pull request for it are one conversation: only a closed pull request ends just its own.
+        """
         if ending.wish.kind not in ENDS_WORK:
             return []
-        which = ended_by(ending.repository_id, ending.wish.number, ending.at)
+        numbers = {ending.wish.number}
+        thread = self.thread(ending.repository_id, ending.wish.number)
+        if thread is not None and (ending.wish.kind is WishKind.STOP or thread.number == ending.wish.number):
+            numbers |= {thread.number, thread.pull or thread.number}
+        which = ended_by(ending.repository_id, numbers, ending.at)
         return self._requests(which, _R.state.in_([state.value for state in ACTIVE]), most=1000)
 
     def change(

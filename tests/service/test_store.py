@@ -12,7 +12,7 @@ import pytest
 
 from service.store import Outcome, Received, State, Store, StoreUnavailable
 from service.store.tokens import check_token, make_token, revoke_token, tokens
-from service.webhooks import Delivery, ObjectKind, WishKind
+from service.webhooks import Delivery, ObjectKind, Wish, WishKind
 from tests.service.deliveries import ADA, again, asked, at, comment
 
 pytestmark = pytest.mark.heavy
@@ -83,12 +83,11 @@ def test_a_late_close_spares_what_was_asked_after_it(store: Store) -> None:
     assert states(store) == [(WishKind.FIX, State.WAITING), (WishKind.CLOSED, State.WAITING)]
 
 
-@pytest.mark.parametrize("ending", [WishKind.CLOSED, WishKind.STOP])
-def test_closing_and_stopping_cancel_what_waits_and_name_what_runs(store: Store, ending: WishKind) -> None:
+def test_closing_cancels_what_waits_and_names_what_runs(store: Store) -> None:
     take(store, asked(WishKind.FIX, 5), asked(WishKind.RETRY, 6), asked(WishKind.FIX, 6, number=18))
     first, second, other = store.waiting()
     assert store.change(first.id, State.RUNNING, since={State.WAITING}, run="run-1")
-    take(store, asked(ending, 7))
+    take(store, asked(WishKind.CLOSED, 7))
     end = store.waiting()[-1]
     assert [request.id for request in store.to_end(end)] == [first.id]
     cancelled = store.request(second.id)
@@ -96,6 +95,46 @@ def test_closing_and_stopping_cancel_what_waits_and_name_what_runs(store: Store,
     assert cancelled.state is State.CANCELLED
     assert cancelled.ended is not None
     assert store.request(other.id) == other
+
+
+def test_stopping_ends_nothing_until_it_is_known_that_its_person_may(store: Store) -> None:
+    take(store, asked(WishKind.FIX, 5), asked(WishKind.STOP, 7), asked(WishKind.RETRY, 6))
+    assert states(store) == [(kind, State.WAITING) for kind in (WishKind.FIX, WishKind.STOP, WishKind.RETRY)]
+    first, end, late = store.waiting()
+    assert store.to_end(end) == [first, late]
+    assert store.change(end.id, State.CANCELLED, why="it takes write permission")
+    assert take(store, asked(WishKind.FIX, 6)) == [Outcome.NEW]
+    take(store, asked(WishKind.STOP, 8))
+    assert store.change(store.waiting()[-1].id, State.DONE)
+    assert take(store, asked(WishKind.CONTINUE, 7)) == [Outcome.STALE]
+
+
+def test_an_issue_and_its_pull_request_are_stopped_together_and_a_pull_request_closed_alone(store: Store) -> None:
+    take(store, asked(WishKind.CONTINUE, 5), asked(WishKind.REVIEWED, 6, number=21), asked(WishKind.FIX, 6, number=18))
+    issue, review, other = store.waiting()
+    store.keep_thread(issue.repository_id, issue.wish.number, issue.slug, pull=21)
+    assert store.issues_of([issue, review, other]) == {
+        issue.id: (issue.repository_id, issue.wish.number),
+        review.id: (issue.repository_id, issue.wish.number),
+        other.id: (other.repository_id, 18),
+    }
+    for number, kind, ends in (
+        (issue.wish.number, WishKind.STOP, [issue.id, review.id]),
+        (21, WishKind.STOP, [issue.id, review.id]),
+        (21, WishKind.CLOSED, [review.id]),
+        (issue.wish.number, WishKind.CLOSED, [issue.id, review.id]),
+    ):
+        end = replace(issue, wish=Wish(kind, number), at=at(9))
+        assert [one.id for one in store.to_end(end)] == ends, (number, kind)
+
+
+def test_one_repositorys_many_requests_hold_up_no_others(store: Store) -> None:
+    many = [asked(WishKind.FIX, 5, number=each, key=(ObjectKind.ISSUE, each)) for each in range(100, 140)]
+    other = replace(asked(WishKind.FIX, 6, number=7), repository_id=99)
+    take(store, *many, other)
+    found = store.waiting_for({WishKind.FIX}, each=3)
+    assert [one.wish.number for one in found] == [100, 101, 102, 7]
+    assert store.waiting_for({WishKind.STOP}) == []
 
 
 def test_an_edited_text_takes_back_what_it_asked_before(store: Store) -> None:
