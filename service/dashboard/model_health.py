@@ -43,7 +43,8 @@ class HealthWatch:
     async def now(self) -> ModelHealth:
         async with self._lock:
             if self._kept is None or time.monotonic() >= self._until:
-                self._kept = await probe(self.target)
+                # Our client of model servers knows asyncio's own connections only; the server may run on uvloop.
+                self._kept = await asyncio.to_thread(lambda: asyncio.run(probe(self.target)))
                 self._until = time.monotonic() + _KEPT
             return self._kept
 

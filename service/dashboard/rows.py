@@ -1,16 +1,16 @@
 """A request as a row of a list: who asked for what, where it is, what came of it, and where to read on.
 
-What a run came to is read from the end of its log, since a list must not read logs. Left out: the lists.
+What a run came to is looked up in its log, once for each time that the log has changed. Left out: the lists.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from agent.ends import Outcome
 from agent.events import EventType
@@ -18,6 +18,7 @@ from service.api.finding import folder_of
 from service.dashboard.frame import between, moment
 from service.dashboard.settings import DashboardSettings
 from service.store import ACTIVE, Request, State, Store
+from service.store.overview import stopping
 from service.webhooks.model import WishKind
 
 KINDS: Final = {
@@ -29,8 +30,10 @@ KINDS: Final = {
     WishKind.EXPLAIN: "explain",
 }
 """What stands in lists: requests that ask for work, in words."""
-_TAIL: Final = 64 * 1024  # bytes of a log's end
-_LATER: Final = 5.0  # seconds: the clocks of two machines
+_MOST_READ: Final = 16 * 1024 * 1024  # bytes of a log's end
+_TYPE: Final = EventType.RUN_ENDED.value
+_ENDED: Final = f'"{_TYPE}"'.encode()
+_CLOCKS: Final = 5.0  # seconds by which those of two machines may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,17 @@ class Row:
     issue_url: str
     pull_url: str
     active: bool
+    stopping: bool
 
 
 def rows(settings: DashboardSettings, runs: Path, store: Store, requests: Iterable[Request]) -> list[Row]:
-    return [_row(settings, runs, store, one) for one in requests]
+    asked = stopping(store)
+    return [_row(settings, runs, store, one, asked) for one in requests]
 
 
-def _row(settings: DashboardSettings, runs: Path, store: Store, request: Request) -> Row:
+def _row(
+    settings: DashboardSettings, runs: Path, store: Store, request: Request, to_stop: Collection[tuple[int, int]]
+) -> Row:
     wish = request.wish
     number = request.pull or (wish.number if wish.pull else None)
     outcome = outcome_of(runs, store, request)
@@ -76,31 +83,45 @@ def _row(settings: DashboardSettings, runs: Path, store: Store, request: Request
         issue_url="" if wish.pull else settings.issue(request.slug, wish.number),
         pull_url=settings.pull(request.slug, number) if number else "",
         active=request.state in ACTIVE,
+        stopping=request.state in ACTIVE and (request.repository_id, wish.number) in to_stop,
     )
 
 
 def outcome_of(runs: Path, store: Store, request: Request) -> Outcome | None:
-    """What the run of a request that has ended came to, if that is the last thing that its log says."""
-    if not request.run or request.ended is None:
+    """What the run of a request that has ended came to then; later requests may have gone on with it since."""
+    ended = moment(request.ended)
+    if not request.run or ended is None:
         return None
     folder = folder_of(runs, store, request)
-    ended = moment(request.ended)
-    last = _last_line(folder.events) if folder else None
-    if last is None or ended is None or last.get("type") != EventType.RUN_ENDED:
-        return None
+    found = _ends(folder.events) if folder else ()
+    return next((outcome for at, outcome in reversed(found) if at <= ended.timestamp() + _CLOCKS), None)
+
+
+def _ends(log: Path) -> tuple[tuple[float, Outcome], ...]:
+    """(when, outcome) of each end that a log tells of, in order."""
     try:
-        # A later request may have gone on with the same run: then its end isn't this one's.
-        return Outcome(last["data"]["outcome"]) if last["time"] <= ended.timestamp() + _LATER else None
-    except (KeyError, TypeError, ValueError):
-        return None
+        facts = log.stat()
+    except OSError:
+        return ()
+    return _ends_of(log, facts.st_mtime_ns, facts.st_size)
 
 
-def _last_line(log: Path) -> dict[str, Any] | None:
+@lru_cache(maxsize=512)
+def _ends_of(log: Path, changed: int, size: int) -> tuple[tuple[float, Outcome], ...]:
     try:
         with log.open("rb") as opened:
-            opened.seek(max(0, opened.seek(0, os.SEEK_END) - _TAIL))
-            lines = opened.read(_TAIL).splitlines()
-        found = json.loads(lines[-1]) if lines else None
-    except (OSError, ValueError, RecursionError):
+            opened.seek(max(0, size - _MOST_READ))
+            lines = [line for line in opened.read(_MOST_READ).splitlines() if _ENDED in line]
+    except OSError:
+        return ()
+    found = [_end(line) for line in lines]
+    return tuple(end for end in found if end is not None)
+
+
+def _end(line: bytes) -> tuple[float, Outcome] | None:
+    """None for a line that only mentions the word, or isn't whole."""
+    try:
+        event = json.loads(line)
+        return (float(event["time"]), Outcome(event["data"]["outcome"])) if event["type"] == _TYPE else None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None

@@ -33,5 +33,13 @@ def counts(store: Store, kinds: Collection[WishKind], since: str = "") -> dict[S
     return {state: found.get(state, 0) for state in State}
 
 
+def stopping(store: Store) -> set[tuple[int, int]]:
+    """(repository's id, number) of what somebody asked to stop, as long as nobody has seen to it."""
+    asked = _R.kind.in_([WishKind.STOP.value, WishKind.CLOSED.value])
+    wanted = sa.select(_R.repository_id, _R.number).where(_R.state == State.WAITING.value, asked)
+    with reading(store.engine) as connection:
+        return {(int(row[0]), int(row[1])) for row in connection.execute(wanted)}
+
+
 def _kinds(kinds: Collection[WishKind]) -> sa.ColumnElement[bool]:
     return _R.kind.in_([kind.value for kind in kinds])

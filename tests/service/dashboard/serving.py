@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import uvicorn
 
 from agent.forges.base import Secret
 from service.dashboard.settings import DashboardSettings
@@ -61,7 +62,7 @@ class Dashboard:
 def dashboard(folder: Path, **more: Any) -> Iterator[Dashboard]:
     one = server(settings(folder, **more))
     one.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
-    thread = threading.Thread(target=lambda: asyncio.run(one.serve()), daemon=True)
+    thread = threading.Thread(target=lambda: _run(one), daemon=True)
     thread.start()
     while not one.started and thread.is_alive():
         thread.join(0.01)
@@ -73,6 +74,12 @@ def dashboard(folder: Path, **more: Any) -> Iterator[Dashboard]:
     finally:
         one.should_exit = True
         thread.join(60)
+
+
+def _run(one: uvicorn.Server) -> None:
+    """On the loop that it has in earnest."""
+    with asyncio.Runner(loop_factory=one.config.get_loop_factory()) as runner:
+        runner.run(one.serve())
 
 
 @contextmanager

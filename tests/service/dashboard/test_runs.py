@@ -11,6 +11,7 @@ pytest.importorskip("fastapi", reason="needs the extra `service`")
 
 from service.dashboard.settings import DashboardSettings, forge_pages
 from service.store import State
+from service.webhooks.model import WishKind
 from tests.service.dashboard.seeds import READ, USUAL, WRITE, Asked, ask
 from tests.service.dashboard.serving import Dashboard
 
@@ -63,17 +64,20 @@ def test_an_empty_service_says_how_to_begin(site: Dashboard) -> None:
         assert "@patchwright fix" in client.get("/").text
 
 
-def test_the_outcome_of_a_later_request_isnt_shown_for_an_earlier_one(site: Dashboard) -> None:
-    found = ask(site.store, site.runs, USUAL[0])
+def test_the_outcome_is_that_of_the_requests_own_end(site: Dashboard) -> None:
+    ask(site.store, site.runs, USUAL[0])
     (log,) = site.runs.glob("*/*/events.jsonl")
-    lines = log.read_text().splitlines()
-    last = json.loads(lines[-1])
-    log.write_text("\n".join([*lines[:-1], json.dumps({**last, "time": last["time"] + 3600})]) + "\n")
+    begun, ended = (json.loads(line) for line in log.read_text().splitlines())
+    later = {**ended, "time": ended["time"] + 3600, "data": {**ended["data"], "outcome": "no patch"}}
+    written = [begun, {**begun, "data": {"text": '"run_ended"'}}, ended, later]
+    log.write_text("".join(json.dumps(one) + "\n" for one in written) + '{"type": "run_ended", "time": 1')
     with site.visitor() as client:
-        assert "verified" not in client.get("/").text
-    log.write_text("\n".join([*lines[:-1], "not json"]) + "\n")
-    with site.visitor() as client:
-        assert found.slug in client.get("/").text
+        assert "<span>verified" in client.get("/").text
+        log.write_text("".join(json.dumps(one) + "\n" for one in (begun, later)))
+        page = client.get("/").text
+    assert rows(page) == ["octo/calc #3"]
+    assert "verified" not in page
+    assert "no patch" not in page
 
 
 def test_stopping_is_for_tokens_that_may(site: Dashboard) -> None:
@@ -87,9 +91,9 @@ def test_stopping_is_for_tokens_that_may(site: Dashboard) -> None:
         assert (answer.status_code, answer.headers["location"]) == (303, "/queue")
         assert client.post(f"/runs/r{'0' * 24}/cancel", data=form(client)).status_code == 404
         assert client.post("/runs/..%2fx/cancel", data=form(client)).status_code in (404, 422)
-    found = site.store.request(key)
-    assert found is not None
-    assert found.state is State.CANCELLED
+        assert "Stop this run" not in client.get("/").text
+    *_, last = site.store.of_thread(77, USUAL[-1].number)
+    assert (last.wish.kind, last.asked_by and last.asked_by.login) == (WishKind.STOP, "dashboard:ada")
 
 
 def form(client: object) -> dict[str, str]:
