@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,11 +42,12 @@ class _WorkerGone(Exception):
 
 
 class Highlighter:
-    """One process, begun when it is needed. For any number of threads; one text at a time."""
+    """One process, begun when it is needed and ended with this. For any number of threads; one text at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._ending: weakref.finalize[[subprocess.Popen[bytes]], Highlighter] | None = None
 
     def lines(self, name: str, text: str, budget: Budget | None = None) -> Lines | None:
         """The text's lines in tokens; `name` is a file's. None: show it without colours."""
@@ -72,6 +74,7 @@ class Highlighter:
                 [sys.executable, "-I", str(_WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env={}, bufsize=0,
             )  # fmt: skip
+            self._ending = weakref.finalize(self, _end, self._process)
             assert self._process.stdin is not None
             os.set_blocking(self._process.stdin.fileno(), False)
             _exchange(self._process, b"")  # it says that it is ready
@@ -82,13 +85,17 @@ class Highlighter:
         return found
 
     def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
-            process.wait()
+        self._process = None
+        if self._ending is not None:
+            self._ending()  # once
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    process.wait()
 
 
 def _exchange(process: subprocess.Popen[bytes], line: bytes) -> bytes:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from service.dashboard.run.changes import Diffs
 from service.dashboard.run.finding import Found
 from service.dashboard.run.highlight import Budget
-from service.dashboard.run.page import bars, entry, macros
+from service.dashboard.run.page import Entry, bars, entry, macros
 from service.dashboard.run.reading import Readers
 from service.dashboard.run.views import Part, RunView, Step
 
@@ -87,18 +87,21 @@ class Watch:
         return f"id: {view.seq}\nevent: run\ndata: {json.dumps(data)}\n\n"
 
     async def _pieces(self, found: Found, parts: tuple[Part, ...]) -> list[dict[str, Any]]:
-        budget, made = Budget(), []
-        for part in parts:
-            shown = await entry(self.diffs, found.folder, part, budget)
-            if isinstance(part, Step) and part.seq <= self.after:
-                made.append(_piece(f"line-{part.number}", macros().step_line(part), add=False))
-                for call in part.calls:
-                    if call.seq > self.after:
-                        text = macros().call(self.key, part, call, shown.diffs)
-                        made.append(_piece(f"call-{part.number}-{call.index}", text, add=False))
-            else:
-                made.append(_piece(part.id, macros().part(self.key, shown), add=True))
-        return made
+        budget = Budget()
+        shown = [await entry(self.diffs, found.folder, part, budget) for part in parts]
+        return await asyncio.to_thread(lambda: [piece for one in shown for piece in self._made(one)])
+
+    def _made(self, shown: Entry) -> Iterator[dict[str, Any]]:
+        """The part as a whole, or of a step that is there already what changed in it."""
+        part = shown.part
+        if not isinstance(part, Step) or part.seq > self.after:
+            yield _piece(part.id, macros().part(self.key, shown), add=True)
+            return
+        yield _piece(f"line-{part.number}", macros().step_line(part), add=False)
+        for call in part.calls:
+            if call.seq > self.after:
+                text = macros().call(self.key, part, call, shown.diffs)
+                yield _piece(f"call-{part.number}-{call.index}", text, add=False)
 
     def _beside(self, found: Found, view: RunView) -> dict[str, str]:
         made = macros()

@@ -169,10 +169,13 @@ async def earlier(http: Http, _: Visitor, key: str, before: Annotated[int, Query
     looked = await _look(http, key)
     first = max(0, min(before, len(looked.view.parts)) - LISTED)
     shown = await entries(_shared(http).diffs, looked.found.folder, looked.view.parts[first:before])
-    made = macros()
-    texts = [made.earlier(key, first, first)] if first else []
-    texts += [made.part(key, one) for one in shown]
-    return await _piece(http, key, "Earlier", Markup().join(texts))
+
+    def text() -> Markup:
+        made = macros()
+        rest = [made.earlier(key, first, first)] if first else []
+        return Markup().join([*rest, *(made.part(key, one) for one in shown)])
+
+    return await _piece(http, key, "Earlier", await asyncio.to_thread(text))
 
 
 @router.get("/runs/{key}/changes")

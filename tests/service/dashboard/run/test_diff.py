@@ -174,6 +174,20 @@ def test_a_text_that_is_too_hard_is_shown_plain_and_ends_with_its_process(
         one.close()
 
 
+def test_the_process_ends_with_its_highlighter() -> None:
+    one = Highlighter()
+    assert one.lines("a.py", "x = 1")
+    process = one._process
+    assert process is not None and process.poll() is None
+    del one
+    assert process.poll() is not None
+    other = Highlighter()
+    assert other.lines("a.py", "x = 1")
+    other.close()
+    assert other.lines("a.py", "x = 1")
+    other.close()
+
+
 @pytest.mark.heavy
 def test_the_process_ends_with_the_one_that_began_it() -> None:
     code = (
