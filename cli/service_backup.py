@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from cli.service_extra import need_service
+
 if TYPE_CHECKING:
     from service.retention.restore import Restored
 
@@ -27,7 +29,7 @@ def backup(file: Path) -> None:
     Requests, jobs and tokens' hashes; the runs' logs and patches, and of each conversation the last run whole. No
     secrets: these are the environment's. A Postgres is copied by pg_dump; then FILE holds the runs.
     """
-    _needs_packages()
+    need_service()
     from sandbox.images.budget import human
     from service.retention.backup import BackupProblem
     from service.retention.backup import backup as write
@@ -58,7 +60,7 @@ def restore(file: Path) -> None:
 
     What was queued is done, what was going on goes on. Stop the service that the backup is of: both would work.
     """
-    _needs_packages()
+    need_service()
     from sandbox.images.budget import human
 
     done = _restored(file)
@@ -82,13 +84,6 @@ def _restored(file: Path) -> Restored:
         _fail(problem, BAD_INPUT)
     except StoreError as problem:
         _fail(problem, UNAVAILABLE)
-
-
-def _needs_packages() -> None:
-    try:
-        import service.store  # noqa: F401
-    except ImportError as error:
-        _fail(f"the service needs more packages ({error}): pip install 'patchwright[service]'", BAD_INPUT)
 
 
 def _fail(problem: object, code: int) -> NoReturn:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.service_extra import need_service
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -45,17 +47,14 @@ def prune(older_than: str | None, keep: int | None, dry_run: bool, as_json: bool
 def _pruned(older_than: str | None, keep: int | None, dry_run: bool) -> tuple[Pruned, list[Leftover]]:
     import asyncio
 
-    try:
-        from agent.jobs import JobsError, open_jobs
-        from sandbox.leftovers import sweep
-        from service.environment import SettingsProblem
-        from service.retention.prune import prune as prune_all
-        from service.settings import database_of, jobs_database, runs_folder
-        from service.store import Store, StoreError
-        from service.worker import APPLICATION
-    except ImportError as error:
-        click.echo(f"Error: the service needs more packages ({error}): pip install 'patchwright[service]'", err=True)
-        sys.exit(BAD_INPUT)
+    need_service()
+    from agent.jobs import JobsError, open_jobs
+    from sandbox.leftovers import sweep
+    from service.environment import SettingsProblem
+    from service.retention.prune import prune as prune_all
+    from service.settings import database_of, jobs_database, runs_folder
+    from service.store import Store, StoreError
+    from service.worker import APPLICATION
 
     async def pruned(horizon: timedelta) -> Pruned:
         database = database_of(os.environ)

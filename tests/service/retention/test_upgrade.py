@@ -19,7 +19,7 @@ from service.webhooks import Wish, WishKind
 from service.worker import APPLICATION
 from tests.service.test_migrations import FIXTURES, written_by
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 RELEASED = [number for number in range(1, len(STEPS) + 1) if (FIXTURES / f"schema_{number}.sql").exists()]
 
 
@@ -60,7 +60,7 @@ async def test_what_waits_in_an_older_database_is_done_by_the_newer_program(sche
     assert store.schema() == len(STEPS)
     async with open_jobs(jobs_url, {KIND: work}, application=APPLICATION, concurrency={KIND: 4}, poll=0.05) as jobs:
         dispatcher = Dispatcher(store, jobs, stopped)
-        async with asyncio.timeout(150):
+        async with asyncio.timeout(300):
             while store.in_state({State.WAITING, State.QUEUED, State.RUNNING}):
                 await dispatcher.once()
     found = {one.id: one.state for one in store.in_state(set(State))}

@@ -168,6 +168,13 @@ def test_others_are_quieter_and_levels_hold(as_it_was: None) -> None:
     assert [one["message"] for one in lines.records()] == ["its database is away", "a connection broke"]
 
 
+def test_debugging_is_ours_alone(as_it_was: None) -> None:
+    lines = Lines(level="debug")
+    logging.getLogger("a.library").debug("headers and bytes")
+    logs.tell(logging.DEBUG, "delivery")
+    assert [one["event"] for one in lines.records()] == ["delivery"]
+
+
 @pytest.mark.parametrize(("name", "value"), [("PATCHWRIGHT_LOG", "xml"), ("PATCHWRIGHT_LOG_LEVEL", "loud")])
 def test_a_setting_that_isnt_one_is_named(name: str, value: str, as_it_was: None) -> None:
     with pytest.raises(SettingsProblem, match=f"{name} is '{value}'"):

@@ -30,7 +30,7 @@ from tests.service.bot.test_process import children, free_port
 from tests.service.telemetry.receiver import Receiver, receiving
 from tests.service.telemetry.test_metrics import Samples, of, samples
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 HOOK = "planted-webhook-secret-8f2c"
 OLD_HOOK = "planted-older-webhook-secret-77aa"
 METRICS = "planted-metrics-token-51d0"
@@ -92,7 +92,7 @@ async def running(folder: Path, forge: FakeForge, model: str, collector: Receive
         yield service
     finally:
         process.terminate()
-        assert process.wait(100) == 0
+        assert process.wait(120) == 0
 
 
 async def answers(port: int) -> bool:
@@ -105,7 +105,7 @@ async def answers(port: int) -> bool:
 
 async def until(seen: Any, what: str) -> Any:
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             while True:
                 found = seen()
                 found = await found if asyncio.iscoroutine(found) else found
