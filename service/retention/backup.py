@@ -17,7 +17,7 @@ import secrets
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +53,13 @@ class Written:
         return sum(int(one["bytes"]) for one in self.files.values())
 
 
-def backup(store: Store, database: str, jobs: str, runs: Path, file: Path) -> Written:
-    """Writes `file`, whole or not at all, readable by its owner alone. Raises BackupProblem, StoreUnavailable."""
+def backup(
+    store: Store, database: str, jobs: str, runs: Path, file: Path, told: Callable[[str], None] = lambda name: None
+) -> Written:
+    """Writes `file`, whole or not at all, readable by its owner alone. `told` hears of each database that is copied.
+
+    Raises BackupProblem, StoreUnavailable.
+    """
     if file.exists():
         raise BackupProblem(f"{file} is there already: give another name, or remove it")
     partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
@@ -64,6 +69,7 @@ def backup(store: Store, database: str, jobs: str, runs: Path, file: Path) -> Wr
             with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.PAX_FORMAT, compresslevel=6) as archive:
                 for url, name in ((database, REQUESTS), (jobs, JOBS)):  # in this order
                     _add_database(archive, written, url, name)
+                    told(name)
                 for source, name in _of_runs(store, runs):
                     _add_file(archive, written, source, f"{RUNS}/{name}")
                 manifest = {"format": FORMAT, "made": now(), "schema": store.schema(), "files": written.files}

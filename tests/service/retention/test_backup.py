@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -128,7 +129,18 @@ async def test_what_was_queued_is_done_once_where_it_is_restored(tmp_path: Path)
         with delivering(here, 100) as late:
             while len(late) < 10:
                 await asyncio.sleep(0.01)
-            await asyncio.to_thread(lambda: backup(store, *into(here), file))
+
+            def moved(name: str) -> None:
+                """Between the copies of the two databases something comes in and becomes a job."""
+                one = wish(1000 + len(name))
+                (received,) = store.receive([one])
+                late.append(one)
+                deadline = time.monotonic() + 240
+                while (found := store.request(str(received.request))) and found.state is not State.QUEUED:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+
+            await asyncio.to_thread(lambda: backup(store, *into(here), file, moved))
     store.close()
     assert file.stat().st_mode & 0o777 == 0o600
     await asyncio.to_thread(lambda: restore(file, *into(there)))
