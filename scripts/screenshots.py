@@ -44,6 +44,20 @@ def _queue(page: Page) -> None:
     page.get_by_text("Answered in").wait_for()
 
 
+def _run(page: Page) -> None:
+    """The first run, with the step in view that made the change."""
+    page.locator("a[href^='/runs/r']").last.click()
+    page.locator("#plot canvas").wait_for()
+    for folded in (".chapter summary", "#step-1 > summary", "#step-2 > summary"):
+        page.locator(folded).first.click()
+    page.locator("h1").click()  # so that nothing has the focus
+
+
+def _run_on_a_phone(page: Page) -> None:
+    page.locator("a[href^='/runs/r']").last.click()
+    page.locator("#plot canvas").wait_for()
+
+
 @dataclass(frozen=True)
 class Picture:
     """`go` leads a page that is logged in to what is to be seen."""
@@ -58,6 +72,8 @@ PICTURES: Final = (
     Picture("dashboard-runs", _runs, Screen(1280, 420)),
     Picture("dashboard-runs-phone", _runs, _PHONE, "dark"),
     Picture("dashboard-queue", _queue, Screen(1280, 760)),
+    Picture("dashboard-run", _run, Screen(1280, 860)),
+    Picture("dashboard-run-phone", _run_on_a_phone, _PHONE, "dark"),
 )
 
 
