@@ -80,7 +80,7 @@ class Runner:
         # as the runner starts `shell: bash`
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
         return subprocess.run(
-            command, env=environment, cwd=work, capture_output=True, text=True, timeout=240, check=False
+            command, env=environment, cwd=work, capture_output=True, text=True, timeout=500, check=False
         )
 
 

@@ -74,7 +74,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 async def test_a_label_becomes_a_draft_pull_request_and_a_second_wish_a_branch_of_its_own(scene: Scene) -> None:
     job = await scene.run("issues", scene.event("mia", **scene.label()), fixing_turns())
     (pull,) = scene.pulls()
@@ -95,7 +95,7 @@ async def test_a_label_becomes_a_draft_pull_request_and_a_second_wish_a_branch_o
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 async def test_a_workflow_that_is_started_by_hand_solves_the_issue_that_it_is_given(scene: Scene) -> None:
     event = {name: value for name, value in scene.event("mia").items() if name not in ("issue", "action")}
     job = await scene.run("workflow_dispatch", event, fixing_turns(), issue=str(scene.number))

@@ -67,7 +67,7 @@ async def labelled(forge: FakeForge, here: Here) -> None:
     title, _, body = ISSUE.partition("\n\n")
     number = await forge.open_issue(SLUG, "uma", title, body)
     await forge.label(SLUG, number, "mia", "patchwright")
-    async with asyncio.timeout(200):
+    async with asyncio.timeout(400):
         while "See #" not in "".join(note.body for note in forge.repo(SLUG).notes):
             await asyncio.sleep(0.2)
     (pull,) = [one for one in forge.repo(SLUG).threads if one.pull]
@@ -85,7 +85,7 @@ async def scene(folder: Path) -> AsyncIterator[tuple[FakeForge, Here]]:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 async def test_from_nothing_to_a_working_app(tmp_path: Path) -> None:
     async with scene(tmp_path) as (forge, here), httpx2.AsyncClient() as client:
         command = here.shell(RUN["register"].replace("agent service app", "exec agent service app"))
@@ -110,7 +110,7 @@ async def test_from_nothing_to_a_working_app(tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 async def test_one_repository_with_a_token(tmp_path: Path) -> None:
     async with scene(tmp_path) as (forge, here):
         forge.grant(SLUG, "acme-bot", "write")
