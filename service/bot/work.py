@@ -54,12 +54,12 @@ class _Request:
         if admitted.asked.kind in (WishKind.HELP, WishKind.EXPLAIN):
             await steps.do("answer", lambda: self._answer(admitted))
             return {"end": "answered"}
-        status = await steps.value("greet", lambda: self._greet(admitted))
+        status = await steps.value("greet", lambda: self._greet(steps.id, admitted))
         admitted = replace(admitted, thread=replace(admitted.thread, status_comment=status))
         try:
             return await self._run(steps, admitted)
         except StepProblem as problem:
-            words = texts.failed(str(problem), self.bot.settings.links(), again=False)
+            words = texts.failed(str(problem), self.bot.settings.links(steps.id), again=False)
             await steps.do("tell failure", lambda: self.bot.say(admitted, words))
             return {"end": "failed", "why": str(problem)}
 
@@ -95,11 +95,10 @@ class _Request:
         words = texts.explained(story, self.bot.settings.links(story.run)) if story else "Nothing was run here yet."
         await self.bot.forge.say(asked.slug, asked.number, words, f"explain:{asked.comment or 0}")
 
-    async def _greet(self, admitted: Admitted) -> int:
+    async def _greet(self, job: str, admitted: Admitted) -> int:
+        """The run has no id yet; its page is found by the request's, too."""
         await self.bot.react(admitted.asked, "eyes")
-        return await self.bot.say(
-            admitted, texts.working("reading the code", self.bot.settings.links(admitted.thread.run or ""))
-        )
+        return await self.bot.say(admitted, texts.working("reading the code", self.bot.settings.links(job)))
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +118,7 @@ class _Request:
         admitted = replace(admitted, asked=await self.bot.named(admitted.asked))
         await self.bot.at_hand(admitted, start)
         watch = Watch(time.monotonic)
-        telling = asyncio.create_task(self._tell_on(admitted, watch))
+        telling = asyncio.create_task(self._tell_on(job, admitted, watch))
         try:
             async with self.bot.kept(admitted):
                 return (await self._worked(job, admitted, start, watch)).to_json()
@@ -133,20 +132,20 @@ class _Request:
             if running.can_go_on(admitted.folder, job):
                 return await running.go_on(admitted.folder, said, settings, watch)
             issue = f"\n\n{said.text}"
-            words = texts.working(texts.BEGUN_ANEW, self.bot.settings.links())
+            words = texts.working(texts.BEGUN_ANEW, self.bot.settings.links(job))
             await self.bot.say(admitted, words)
         mirror, issue = self.bot.mirrors.path(admitted.asked.repository_id), await self._issue(admitted) + issue
         source = job if admitted.follows else ""
         return await running.begin(admitted.folder, mirror, start, issue, settings, watch, source=source)
 
-    async def _tell_on(self, admitted: Admitted, watch: Watch) -> None:
+    async def _tell_on(self, job: str, admitted: Admitted, watch: Watch) -> None:
         """Edits the status comment now and then; an edit that the forge doesn't take isn't worth a run."""
         told = 0.0
         while True:
             await asyncio.sleep(_STATUS_EVERY)
             if watch.changed > told:
                 told = watch.changed
-                words = texts.working(watch.words(), self.bot.settings.links(admitted.thread.run or ""))
+                words = texts.working(watch.words(), self.bot.settings.links(job))
                 try:
                     await self.bot.say(admitted, words)
                 except ForgeProblem:
