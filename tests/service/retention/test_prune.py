@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +31,7 @@ from service.webhooks import WishKind
 from tests.service.deliveries import asked, comment
 from tests.service.telemetry.test_metrics import RUN
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 DAY = 86400.0
 REPOSITORY = 7001
 
@@ -245,7 +245,7 @@ async def test_jobs_of_ended_requests_go(tmp_path: Path) -> None:
     gone = [request(store, WishKind.FIX, minute, minute) for minute in (2, 3)]
     async with queue(tmp_path) as jobs:
         await jobs.enqueue([Job(one, "request", {}) for one in (spared, *gone)])
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             assert len([one async for one in jobs.ended([spared, *gone])]) == 3
         long_ago = timedelta(seconds=-5)  # in a moment, as it were
         would = await prune(store, jobs, tmp_path / "service", long_ago, dry_run=True)
@@ -273,57 +273,68 @@ async def test_the_service_does_it_by_itself(tmp_path: Path) -> None:
     run(tmp_path, 1, days=100.0)
     async with queue(tmp_path, worker=False) as jobs:
         task = asyncio.create_task(daily(store, jobs, tmp_path, timedelta(days=90), "alpha"))
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             while left(tmp_path) or len(store.notes()) < 2:
                 await asyncio.sleep(0.02)
         task.cancel()
     store.close()
 
 
+DYING = """
+import json, os, signal, sys, time
+from pathlib import Path
+from service.retention import folders
+from service.store import Store
+
+def dying(function):
+    def called(*given, **more):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*given, **more)
+    return called
+
+for name in ("remove_folder", "_leave", "_clear", "_may_go"):
+    setattr(folders, name, dying(getattr(folders, name)))
+ends = []
+for step, place in enumerate(sys.argv[1:]):
+    left = step
+    child = os.fork()
+    if not child:
+        store = Store.open(f"sqlite:///{place}/service.sqlite")
+        folders.prune_runs(store, Path(place) / "runs", time.time() - 90 * 86400, None)
+        os._exit(0)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(ends))
+"""
+
+
 def test_a_prune_that_is_killed_is_gone_on_with(tmp_path: Path) -> None:
     """Killed between any two of its calls: what a conversation knows is there, and the next prune ends it."""
-    code = textwrap.dedent("""
-        import os, signal, sys, time
-        from pathlib import Path
-        from service.retention import folders
-        from service.store import Store
-        left = int(sys.argv[2])
-        def dying(function):
-            def called(*given, **more):
-                global left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return function(*given, **more)
-            return called
-        folders.remove_folder = dying(folders.remove_folder)
-        folders._leave = dying(folders._leave)
-        folders._clear = dying(folders._clear)
-        store = Store.open(f"sqlite:///{sys.argv[1]}/service.sqlite")
-        folders.prune_runs(store, Path(sys.argv[1]) / "runs", time.time() - 90 * 86400, None)
-    """)
-    for step in range(20):
-        folder = tmp_path / str(step)
-        folder.mkdir()
-        store = Store.open(f"sqlite:///{folder}/service.sqlite")
+    places = [tmp_path / str(step) for step in range(14)]
+    for place in places:
+        place.mkdir()
+        store = Store.open(f"sqlite:///{place}/service.sqlite")
         for number in (1, 2):
-            run(folder, number, days=100.0)
+            run(place, number, days=100.0)
             keep_thread(store, number)
-        command = [sys.executable, "-c", code, str(folder), str(step)]
-        ended_with = subprocess.run(command, timeout=120, check=False).returncode
+        store.close()
+    command = [sys.executable, "-c", DYING, *map(str, places)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=600, check=True)
+    ends = json.loads(done.stdout)
+    assert ends == [-signal.SIGKILL] * (killed := ends.count(-signal.SIGKILL)) + [0] * (len(places) - killed)
+    assert 6 < killed < len(places)
+    for place in places:
+        store = Store.open(f"sqlite:///{place}/service.sqlite")
         for number in (1, 2):
             known = the_run(store, number)
-            assert known is None or (folder / "runs" / f"{REPOSITORY}-{number}-1" / known).is_dir()
-        prune_runs(store, folder / "runs", time.time() - 90 * DAY, None)
-        assert left(folder) == set()
+            assert known is None or (place / "runs" / f"{REPOSITORY}-{number}-1" / known).is_dir()
+        prune_runs(store, place / "runs", time.time() - 90 * DAY, None)
+        assert left(place) == set()
         assert [the_run(store, number) for number in (1, 2)] == [None, None]
-        assert list((folder / "runs" / ".leaving").iterdir()) == []
+        assert list((place / "runs" / ".leaving").iterdir()) == []
         store.close()
-        if ended_with == 0:
-            assert step >= 5
-            return
-        assert ended_with == -signal.SIGKILL
-    raise AssertionError("it never came to its end")
 
 
 @pytest.mark.parametrize(("text", "days"), [("90d", 90), ("4w", 28), (" 48h ", 2), ("0d", 0)])

@@ -192,7 +192,7 @@ def test_what_ends_a_process_or_a_thread_is_a_record_as_well() -> None:
     )
     environment = {**os.environ, **ENVIRONMENT, "PATCHWRIGHT_LOG": "json"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     records = [json.loads(line) for line in done.stderr.splitlines()]
     assert [one["event"] for one in records] == ["crashed", "crashed"]
