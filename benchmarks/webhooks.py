@@ -1,13 +1,14 @@
 """A storm of webhooks against the real server process: nothing is lost, nothing is taken twice, answers come quickly.
 
-`python benchmarks/webhooks.py [--deliveries N] [--seconds S] [--kills K] [--load L] [--database URL]`
+`python benchmarks/webhooks.py [--deliveries N] [--seconds S] [--kills K] [--load L] [--runs R] [--database URL]`
 
 The server is `python -m service.server` in a process of its own, on a database on the disk. The storm: N deliveries
 (2,000) spread over S seconds (10); half of them repeat another one, with its GUID as a redelivery does, or with a GUID
 of its own as a second hook does; all are shuffled, so that closing comes before labelling; 5 % have a bad signature.
 K times on the way the server is killed with SIGKILL and started again; by default there is a storm without and one
 with three kills. What had no 2xx answer is sent again until
-it has one, as GitHub's redelivery does. L busy processes of nice 10 (8) stand for live runs beside it.
+it has one, as GitHub's redelivery does. L busy processes of nice 10 (8) stand for live runs beside it; with --runs
+there are R real ones (give --load 0). With --plain the server stores nothing: what an answer costs without the store.
 
 The latency is that of an answered delivery from its first byte to its answer, of those that were sent while the server
 was up. Counted in the end, in the database: every distinct wish exactly once, and nothing else.
@@ -28,7 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +47,19 @@ GOAL_MS = 50.0  # of the 99th percentile, kills left out
 FORGED, REPEATED = 0.05, 0.5
 REPOSITORIES = 50
 CONNECTIONS = 64
+_STORED = "SELECT repository_id, number, kind, object_kind FROM requests WHERE slug LIKE 'acme/project-%'"
+_PLAIN = """
+import os
+from starlette.responses import JSONResponse
+from service import app, server, settings
+from service.webhooks.signature import verify
+async def answer(request):
+    body = await request.body()
+    signed = verify([os.environ["PATCHWRIGHT_WEBHOOK_SECRET"].encode()], body, request.headers["x-hub-signature-256"])
+    return JSONResponse({"outcome": "new"}, 202 if signed else 401)
+app._github = answer
+server.main()
+"""
 _BUSY = "import os\nos.nice(10)\nwhile True: pass"
 
 
@@ -139,7 +153,8 @@ def _sent(guid: str, event: str, payload: dict[str, Any], wish: tuple[int, int, 
 class Server:
     """The real one, as a process. `kill` and `start` may be called by turns."""
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, plain: bool = False) -> None:
+        self.plain = plain
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port = found.getsockname()[1]
@@ -170,7 +185,8 @@ class Server:
         self.up.set()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        self.process = subprocess.Popen([sys.executable, "-m", "service.server"], env=self.environment)
+        what = ["-c", _PLAIN] if self.plain else ["-m", "service.server"]
+        self.process = subprocess.Popen([sys.executable, *what], env=self.environment)
         return self.process
 
     def kill(self) -> None:
@@ -325,7 +341,7 @@ def stored(database: str) -> Counter[tuple[int, int, str]]:
     named = {("fix", "issue"): "labeled", ("fix", "comment"): "comment", ("closed", "issue"): "closed"}
     engine = sa.create_engine(database.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as connection:
-        rows = connection.execute(sa.text("SELECT repository_id, number, kind, object_kind FROM requests")).all()
+        rows = connection.execute(sa.text(_STORED)).all()
     engine.dispose()
     return Counter((row[0], row[1], named[row[2], row[3]]) for row in rows)
 
@@ -347,21 +363,27 @@ def judged(database: str, deliveries: Sequence[Sent]) -> list[str]:
 async def run(options: argparse.Namespace, database: str, kills: int) -> bool:
     """Whether it held what it promises."""
     deliveries = storm(options.deliveries)
-    server = Server(database)
+    server = Server(database, options.plain)
     try:
-        with busy(options.load):
+        async with AsyncExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="webhooks-", dir="/dev/shm")))
+            stack.enter_context(busy(options.load))
             await server.start()
-            server.cpu -= _cpu(server.process.pid) if server.process else 0.0  # loading it
+            if options.runs:
+                from benchmarks.live_runs import live_runs
+
+                runs = live_runs(options.runs, folder, server.port, SECRET.decode(), database)
+                await stack.enter_async_context(runs)
+            server.cpu -= _cpu(server.process.pid) if server.process else 0.0  # what it took until now
             told = await blow(server, deliveries, options.seconds, evenly(kills))
     finally:
         server.kill()
-    problems = judged(database, deliveries)
+    problems = [] if options.plain else judged(database, deliveries)
     distinct = len({one.wish for one in deliveries if one.wish})
     p50, p99, worst = told.percentile(0.5), told.percentile(0.99), told.percentile(1.0)
     print(f"{len(deliveries)} deliveries of {distinct} wishes in {told.seconds:.1f} s, {told.kills} kills,")
-    print(
-        f"{options.load} busy processes beside it; answers {dict(sorted(told.statuses.items()))}, {told.broken} broken"
-    )
+    print(f"{options.load} busy processes and {options.runs} live runs beside it;")
+    print(f"answers {dict(sorted(told.statuses.items()))}, {told.broken} broken")
     print(f"{server.cpu / len(deliveries) * 1000:.1f} ms of the server's CPU per delivery, starts after kills included")
     print(f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {worst:.0f} ms")
     print(f"goal: each distinct wish is stored once: {'; '.join(problems) or 'met'}")
@@ -378,13 +400,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--kills", type=int, action="append", help="may be given several times; default: 0 and 3")
     parser.add_argument("--load", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=0, help="real runs beside it, of a scripted model")
+    parser.add_argument("--folder", help="where the database is made, such as /dev/shm; default: the temporary one")
+    parser.add_argument("--plain", action="store_true", help="a server that checks signatures and stores nothing")
     parser.add_argument("--database", help="an empty one, for one storm; default: SQLite in a temporary folder")
     parser.add_argument("--check", action="store_true", help="for run.py: everything here has a goal")
     parser.add_argument("--no-peer", action="store_true", help="for run.py: there is none")
     options = parser.parse_args()
     held = []
     for kills in options.kills or [0, 3]:
-        with tempfile.TemporaryDirectory(prefix="webhooks-") as folder:
+        with tempfile.TemporaryDirectory(prefix="webhooks-", dir=options.folder) as folder:
             if not options.database:
                 print("a write to the disk takes {:.1f} ms, at most {:.1f} ms".format(*disk(Path(folder))))
             database = options.database or f"sqlite:///{folder}/service.sqlite"

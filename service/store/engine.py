@@ -5,6 +5,8 @@ Left out: what is written. Waiting for a database that is gone is the callers', 
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 _BUSY_SECONDS: Final = 10
+_LOOK_SECONDS: Final = 0.002  # between two looks whether another process has written by now
 _LOCK: Final = 0x70617463  # of an advisory lock of Postgres: who writes requests. The application's own number
 _WRITES: Final = "patchwright_writes"
 _SQLITE_OUTAGES: Final = frozenset({"BUSY", "LOCKED", "IOERR", "CANTOPEN", "FULL", "READONLY"})
@@ -55,10 +58,58 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def begun(connection: sa.Connection) -> None:
         # a transaction that reads first and then writes would fail if another wrote in between
-        writes = connection.get_execution_options().get(_WRITES)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if connection.get_execution_options().get(_WRITES):
+            _begin_to_write(connection.connection.dbapi_connection)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _begin_to_write(connection: Any) -> None:
+    """SQLite itself looks again after pauses of up to 0.1 s while another process writes: long for an answer."""
+    until = time.monotonic() + _BUSY_SECONDS
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise OperationalError("BEGIN IMMEDIATE", None, error) from error
+                time.sleep(_LOOK_SECONDS)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_SECONDS * 1000}")
+
+
+def checkpoint_aside(engine: sa.Engine) -> None:
+    """From now on no commit of this process waits until the write-ahead log is put back into the database.
+
+    Whoever says so calls `checkpoint` now and then, or the log grows. Nothing changes on Postgres.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+
+    @sa.event.listens_for(engine, "connect")
+    def opened(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA wal_autocheckpoint=0").close()
+
+    engine.dispose()
+
+
+def checkpoint(engine: sa.Engine) -> None:
+    """Puts back what nobody reads or writes at the moment; holds nobody up. Raises StoreUnavailable."""
+    if engine.dialect.name != "sqlite":
+        return
+    with _reachable(engine):
+        connection = engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+        except sqlite3.OperationalError as error:  # it comes from below SQLAlchemy
+            raise _unavailable(engine, error) from error
+        finally:
+            connection.close()
 
 
 def _postgres(url: sa.URL) -> sa.Engine:

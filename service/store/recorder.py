@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
 
-from service.store.engine import StoreUnavailable
+from service.store.engine import StoreUnavailable, checkpoint, checkpoint_aside
 from service.store.model import Received
 from service.store.store import Store
 from service.webhooks.model import Delivery
@@ -24,6 +24,7 @@ _LOG = logging.getLogger("patchwright.service")
 _MOST: Final = 200  # deliveries in a transaction
 _APART: Final = 0.01  # seconds between the beginnings of two: what comes meanwhile shares the second's cost
 _LONGEST_LINE: Final = 5000
+_CHECKPOINT_SECONDS: Final = 1.0
 
 Item = tuple[Delivery, "asyncio.Future[Received]"]
 Result = Received | BaseException
@@ -37,14 +38,28 @@ class Recorder:
         self._line: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._ended = threading.Event()
+        self._aside = threading.Thread(target=self._checkpoint, name="checkpoints", daemon=True)
 
     async def __aenter__(self) -> Recorder:
+        checkpoint_aside(self._store.engine)
         self._thread.start()
+        self._aside.start()
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._line.put(None)
+        self._ended.set()
         await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._aside.join)
+
+    def _checkpoint(self) -> None:
+        """Beside the writing, which would else wait for it after every thousand pages."""
+        while not self._ended.wait(_CHECKPOINT_SECONDS):
+            try:
+                checkpoint(self._store.engine)
+            except StoreUnavailable as problem:
+                _LOG.warning("the write-ahead log stays longer: %s", problem)
 
     async def record(self, delivery: Delivery) -> Received:
         """Raises StoreUnavailable: it may be sent again."""
