@@ -33,20 +33,22 @@ class ModelHealth:
 
 @dataclass(slots=True)
 class HealthWatch:
-    """The health of one target, asked for by any number of visitors."""
+    """The health of one target, asked for by any number of visitors. `kept`: seconds that an answer holds."""
 
     target: str
-    _kept: ModelHealth | None = None
+    seconds: float = _SECONDS
+    kept: float = _KEPT
+    _last: ModelHealth | None = None
     _until: float = 0.0
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def now(self) -> ModelHealth:
         async with self._lock:
-            if self._kept is None or time.monotonic() >= self._until:
+            if self._last is None or time.monotonic() >= self._until:
                 # Our client of model servers knows asyncio's own connections only; the server may run on uvloop.
-                self._kept = await asyncio.to_thread(lambda: asyncio.run(probe(self.target)))
-                self._until = time.monotonic() + _KEPT
-            return self._kept
+                self._last = await asyncio.to_thread(lambda: asyncio.run(probe(self.target, self.seconds)))
+                self._until = time.monotonic() + self.kept
+            return self._last
 
 
 async def probe(target: str, seconds: float = _SECONDS) -> ModelHealth:

@@ -39,6 +39,8 @@ class Dashboard:
     url: str
     store: Store
     folder: Path
+    state: Any
+    """The app's."""
 
     @property
     def runs(self) -> Path:
@@ -70,7 +72,7 @@ def dashboard(folder: Path, **more: Any) -> Iterator[Dashboard]:
     port = one.servers[0].sockets[0].getsockname()[1]
     state = one.config.app.state  # type: ignore[union-attr]
     try:
-        yield Dashboard(f"http://127.0.0.1:{port}", state.store, folder)
+        yield Dashboard(f"http://127.0.0.1:{port}", state.store, folder, state)
     finally:
         one.should_exit = True
         thread.join(60)

@@ -35,6 +35,7 @@ def test_the_queue_tells_what_waits_and_how_the_model_is(tmp_path: Path) -> None
 
 def _queue(folder: Path, model: str) -> str:
     with dashboard(folder, model=model) as site, site.visitor() as client:
+        site.state.model_health = HealthWatch(model, seconds=60)
         for asked in USUAL:
             ask(site.store, site.runs, asked)
         return client.get("/queue").text
@@ -61,7 +62,7 @@ async def test_models_without_a_server_are_not_asked_and_logins_not_shown() -> N
 
 async def test_the_model_is_asked_once_for_many_visitors() -> None:
     async with ScriptedServer({"turns": [{"text": "Done."}]}) as model:
-        watch = HealthWatch(model.url)
+        watch = HealthWatch(model.url, seconds=60, kept=600)
         found = await asyncio.gather(*(watch.now() for _ in range(5)))
         assert all(one is found[0] for one in found)
         assert found[0].up
