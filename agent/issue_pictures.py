@@ -24,10 +24,11 @@ _FETCH_SECONDS: Final = 20.0
 _MOST_REDIRECTS: Final = 3
 
 _LINK: Final = re.compile(
-    r"!\[(?P<alt>[^\]\n]{0,500})\]\(\s*<?(?P<target>[^)\s>]+)>?(?:\s+[\"'][^\n]*?[\"'])?\s*\)"
-    r"|<img\s[^>]*?\bsrc\s*=\s*[\"'](?P<source>[^\"']+)[\"'][^>]*>",
+    r"!\[(?P<alt>[^\]\n]{0,500})\]\(\s*+<?(?P<target>[^)\s>]++)>?(?:\s++[\"'][^\n]{0,500}?[\"'])?\s*+\)"
+    r"|<img\s(?P<tag>[^>]*+)>",
     re.IGNORECASE,
-)
+)  # nothing is tried in two ways: whoever writes an issue chooses the text
+_SOURCE: Final = re.compile(r"\bsrc\s*+=\s*+[\"']([^\"']+)[\"']", re.IGNORECASE)
 _DATA: Final = re.compile(r"data:image/[a-z+.-]+;base64,(.*)", re.IGNORECASE | re.DOTALL)
 _UPLOADS: Final = re.compile(
     r"https://(?:(?:private-)?user-images\.githubusercontent\.com/|github\.com/user-attachments/assets/)\S+"
@@ -58,7 +59,9 @@ async def illustrated(text: str, folder: Path | None, fetch: Fetch | None = None
     """
     pieces, pictures, done = list[str](), list[Picture](), 0
     for link in _LINK.finditer(text):
-        target = link["target"] or link["source"]
+        target = link["target"] or _source(link["tag"])
+        if target is None:
+            continue
         try:
             picture = await _picture(target, folder, fetch or _fetch)
             if why := _no_room(pictures, picture):
@@ -71,6 +74,11 @@ async def illustrated(text: str, folder: Path | None, fetch: Fetch | None = None
         pieces += [text[done : link.start()], mark]
         done = link.end()
     return Illustrated("".join([*pieces, text[done:]]), tuple(pictures))
+
+
+def _source(tag: str) -> str | None:
+    found = _SOURCE.search(tag)
+    return found[1] if found else None
 
 
 def _named(alt: str | None) -> str:
