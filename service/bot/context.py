@@ -49,6 +49,8 @@ class Bot:
 
     async def at_hand(self, admitted: Admitted, *commits: str) -> None:
         """Has on this machine what earlier work for the request left on another. Raises ForgeProblem, GitError."""
+        if self.carrier is None and not commits:
+            return
         asked = await self.named(admitted.asked)
         for commit in filter(None, commits):
             await self.mirrors.ensure(asked.slug, asked.repository_id, commit)
