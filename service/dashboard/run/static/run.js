@@ -126,14 +126,10 @@
 
   // -- the stream --------------------------------------------------------------------------------------------------
   if (!("going" in run.dataset)) return;
-  const source = new EventSource(`/runs/${encodeURIComponent(key)}/live?after=${encodeURIComponent(run.dataset.after)}`);
-  source.addEventListener("open", () => { live.textContent = "Live: new steps appear by themselves."; });
-  source.addEventListener("error", () => {
-    live.textContent = "The connection is lost; it is tried again.";
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000); // refused, not lost
-  });
-  source.addEventListener("run", (event) => {
+  let source = null, last = run.dataset.after, over = false;
+  const take = (event) => {
     const said = JSON.parse(event.data), follow = atEnd();
+    last = event.lastEventId;
     ahead = said.now - Date.now() / 1000;
     for (const [id, html] of Object.entries(said.beside)) put({ id, html, add: false });
     const added = said.pieces.map(put).some(Boolean);
@@ -141,16 +137,34 @@
     tick();
     if (added && follow && window.scrollY > 0) toEnd();
     else if (added && newest && !atEnd()) newest.hidden = false;
-  });
-  source.addEventListener("end", () => {
+  };
+  const end = () => {
+    over = true;
     source.close();
     live.textContent = "The run has ended.";
-    document.getElementById("run-stop")?.remove();
     fetch(location.href).then((answer) => answer.text()).then((text) => {
-      // The pull request and the patch are known now.
+      // The pull request and the patch are known now, and there is nothing to stop.
       const fresh = new DOMParser().parseFromString(text, "text/html").querySelector(".doings");
       if (fresh) document.querySelector(".doings").replaceWith(fresh);
     }).catch(() => {});
+  };
+  const listen = () => {
+    if (source || over) return;
+    source = new EventSource(`/runs/${encodeURIComponent(key)}/live?after=${encodeURIComponent(last)}`);
+    source.addEventListener("open", () => { live.textContent = "Live: new steps appear by themselves."; });
+    source.addEventListener("error", () => {
+      live.textContent = "The connection is lost; it is tried again.";
+      if (source && source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000); // refused
+    });
+    source.addEventListener("run", take);
+    source.addEventListener("end", end);
+    source.addEventListener("again", () => { over = true; source.close(); location.reload(); });
+  };
+  // A browser has few connections to one server: a page that nobody sees gives its own back.
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) return listen();
+    source?.close();
+    source = null;
   });
-  source.addEventListener("again", () => { source.close(); location.reload(); });
+  if (!document.hidden) listen();
 })();

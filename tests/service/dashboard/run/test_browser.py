@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["browser"]
 pytestmark = [*needs_browser, pytest.mark.heavy, pytest.mark.timeout(900)]
 PATIENCE = 150  # seconds
+RUN = re.compile(r"/runs/\d{8}-\d{6}-[0-9a-f]{4}$")
+LINK = re.compile(r"\[trajectory\]\(([^)]*)\)")
 
 
 @dataclass
@@ -68,6 +71,19 @@ class Running:
 
         return asyncio.run_coroutine_threadsafe(asked(), self._loop).result(PATIENCE)
 
+    def linked(self) -> str:
+        """Where the bot's status comment leads to, once it is there."""
+
+        async def link() -> str:
+            async with asyncio.timeout(PATIENCE):
+                while not (found := [LINK.search(note.body) for note in self.forge.repo(SLUG).notes if note.author]):
+                    await asyncio.sleep(0.1)
+            (only,) = found
+            assert only is not None
+            return only[1]
+
+        return asyncio.run_coroutine_threadsafe(link(), self._loop).result(PATIENCE)
+
     def kill_web(self) -> None:
         (found,) = children(self.pid, "service.server")
         os.kill(found, signal.SIGKILL)
@@ -88,11 +104,14 @@ class Running:
         self.app, self.key = app.id, app.key
 
     def _run(self) -> None:
+        os.environ["PATCHWRIGHT_URL"] = self.url  # the service's processes have it of this one
         try:
             self._loop.run_until_complete(self._serve())
         except BaseException as error:  # noqa: BLE001  raised where the block ends
             self._failed.append(error)
             self._ready.set()
+        finally:
+            del os.environ["PATCHWRIGHT_URL"]
 
     @contextmanager
     def begun(self) -> Iterator[Running]:
@@ -154,7 +173,10 @@ def test_a_run_is_watched_from_its_label_to_its_pull_request(browser: Browser, t
         page.reload(wait_until="domcontentloaded")
         assert story(look) == before
         assert page.locator("details.step").count() == 6
-        look.asks = (running.url,)
+        link = running.linked()
+        assert RUN.search(link)
+        page.goto(link, wait_until="domcontentloaded")
+        assert story(look) == before
 
 
 LAST_TURN = """async () => {
@@ -192,8 +214,9 @@ def test_a_run_is_stopped_on_a_phone(browser: Browser, tmp_path: Path) -> None:
     ):
         page = look.page
         running.ask()
-        logged_in(look, running.url, running.store, "/")
-        page.get_by_role("link", name=f"{SLUG} #").first.click()
+        link = running.linked()
+        assert link.startswith(f"{running.url}/runs/r")
+        logged_in(look, running.url, running.store, link.removeprefix(running.url))
         page.get_by_text("thinking…").wait_for()
         assert look.fits()
         page.locator("#run-stop summary").click()
@@ -261,6 +284,12 @@ def test_without_scripts_it_says_what_there_is(browser: Browser, tmp_path: Path)
         acting.close()
 
 
+SEEN = """hidden => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
 def test_older_steps_come_when_they_are_opened(browser: Browser, tmp_path: Path) -> None:
     with dashboard(tmp_path) as site:
         request, acting = begun(site, 3)
@@ -277,4 +306,11 @@ def test_older_steps_come_when_they_are_opened(browser: Browser, tmp_path: Path)
             look.page.locator("#step-20 pre.command").get_by_text("echo 19.").wait_for()
             acting.step("echo new")
             look.page.locator("#step-261").wait_for()
+            look.page.evaluate(SEEN, True)
+            acting.step("echo unseen")
+            look.page.evaluate(SEEN, False)
+            look.page.locator("#step-262").wait_for()
+            assert look.page.locator("details.step[id='step-262']").count() == 1
+            streams = [url for url in look.asked if "/live?" in url]
+            assert len(streams) == 2 and streams[0] != streams[1]
         acting.close()
