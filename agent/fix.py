@@ -92,7 +92,7 @@ async def resume(
 ) -> FixResult:
     """Go on with a run. `change` may raise its limits or name another model. Raises RunProblem.
 
-    `more` is said to a run that has ended, which then goes on until it has submitted again.
+    `more` is said to a run, mostly one that has ended, which then goes on until it has submitted again.
     """
     folder = runs.find_run(name)
     try:

@@ -1,4 +1,6 @@
-"""What a user says after a run has ended, as a review does: the same transcript goes on, with its thinking and prefix.
+"""What a user says to a run, as a review does: the same transcript goes on, with its thinking and prefix.
+
+Mostly it has ended; one that was stopped, or whose model went away, hears it as well and goes on from there.
 
 A run that is asked for more has a `follow_up` event with the words, the work tree to go on from if that isn't the one
 that it left, and limits that grant it as much again. It has joined the transcript when a `followed` event is behind it;
@@ -36,11 +38,6 @@ def ask(log: EventLog, request: FixRequest, more: FollowUp) -> FixRequest:
         raise InputProblem("what is said to the run is empty: there is nothing to go on with")
     if len(text) > MAX_CHARACTERS:
         raise InputProblem(f"what is said to the run is longer than {MAX_CHARACTERS} characters: shorten it")
-    ended = log.last(EventType.RUN_ENDED)
-    if ended is None or reopened(log) or _cut_off(log, ended):
-        raise InputProblem(
-            f"run {log.run_id} hasn't ended: `agent resume {log.run_id}` goes on with it, and then it can be told more"
-        )
     if log.last(EventType.PROMPT) is None:
         raise InputProblem(f"run {log.run_id} ended before the model was asked anything: start it again")
     log.append(EventType.FOLLOW_UP, text=text, tree=more.tree, source=more.source)
@@ -67,12 +64,6 @@ def waiting(log: EventLog) -> str | None:
         return None
     moved = any(data["tree"] for data in said)
     return _FRAME.format(text="\n\n".join(data["text"] for data in said), but=_MOVED if moved else "")
-
-
-def _cut_off(log: EventLog, ended: Event) -> bool:
-    """Whether the last thing that was said never reached the model, as when the server was away all the time."""
-    joined, said = log.last(EventType.FOLLOWED), log.last(EventType.FOLLOW_UP)
-    return said is not None and (joined is None or joined.seq < said.seq) and said.seq < ended.seq
 
 
 def _granted_again(log: EventLog, limits: Limits) -> Limits:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from agent.forges.base import ForgeProblem
 from agent.jobs import Job, Jobs, JobsError, JobUnknown
@@ -26,9 +27,10 @@ from service.webhooks.model import ENDS_WORK, WishKind
 KIND = "request"
 _LOG = logging.getLogger(__name__)
 _QUICK = frozenset({WishKind.HELP, WishKind.EXPLAIN})  # they start no run
+_TELLING = 2.0  # seconds
 _LOOK_EVERY = 20  # rounds between two looks for jobs that ended without saying so
 _ORDERS = ENDS_WORK | {WishKind.REMOVED, WishKind.INSTALLED}
-_WORK = frozenset(WishKind) - _ORDERS
+_WORK = frozenset(WishKind) - _ORDERS - _QUICK
 _UNDER_WAY = frozenset({State.QUEUED, State.RUNNING})
 
 
@@ -36,11 +38,16 @@ async def _nobody_is_refused(stopping: Request, ends: Sequence[Request]) -> str:
     return ""
 
 
+async def _nothing_is_shown(request: Request) -> None:
+    return None
+
+
 @dataclass(slots=True)
 class Dispatcher:
     """`stopped` is told of each request that was ended by another one: (ended, by).
 
     `refusal` is asked before one stops others, with what it would end: why its person may not, or an empty text.
+    `seen` is told of each request that has to wait.
     """
 
     store: Store
@@ -50,7 +57,10 @@ class Dispatcher:
     telemetry: WorkTelemetry = field(default_factory=WorkTelemetry)
     pause: float = 0.5  # seconds between two looks at the store
     refusal: Callable[[Request, Sequence[Request]], Awaitable[str]] = _nobody_is_refused
+    seen: Callable[[Request], Awaitable[None]] = _nothing_is_shown
     _round: int = field(default=0, init=False)
+    _shown: set[str] = field(default_factory=set, init=False)
+    _telling: set[asyncio.Future[None]] = field(default_factory=set, init=False)
     _unsure: bool = field(default=True, init=False)  # whether all that is claimed is in the queue
 
     async def run(self) -> None:
@@ -69,7 +79,10 @@ class Dispatcher:
                 await self._change(request, State.DONE)
             else:
                 await self._end(request)
-        ready = await self._ready(await asyncio.to_thread(self.store.waiting_for, _WORK))
+        quick = await asyncio.to_thread(self.store.waiting_for, _QUICK)
+        waiting = quick + await asyncio.to_thread(partial(self.store.waiting_for, _WORK, each_number=1))
+        ready = await self._ready(waiting)
+        self._show(waiting, ready)
         claimed = [one for one in ready if await self._change(one, State.QUEUED, since=frozenset({State.WAITING}))]
         if claimed:
             self._unsure = True
@@ -117,8 +130,26 @@ class Dispatcher:
             if await self._change(one, State.CANCELLED, why=f"{request.wish.kind} came after it"):
                 with about(one.id, repository=one.slug):
                     tell(logging.INFO, "request ended", end="cancelled", why=f"{request.wish.kind} came after it")
-                await self.stopped(one, request)
+                await self._tell(one, request)
         await self._change(request, State.DONE)
+
+    def _show(self, waiting: Sequence[Request], ready: Sequence[Request]) -> None:
+        """That what has to wait was seen; what is begun now is greeted by its job."""
+        held = {one.id: one for one in waiting if one.wish.kind is not WishKind.CHECKS_FAILED}
+        for one in ready:
+            held.pop(one.id, None)
+        for key in held.keys() - self._shown:
+            task = asyncio.ensure_future(self.seen(held[key]))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+        self._shown = set(held)
+
+    async def _tell(self, ended: Request, by: Request) -> None:
+        """A forge that is slow to be told holds up no other conversation for long."""
+        task = asyncio.ensure_future(self.stopped(ended, by))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        await asyncio.wait({task}, timeout=_TELLING)
 
     async def _reconcile(self) -> None:
         """A job that the queue gave up, or whose worker died between its end and its last word here.
@@ -146,10 +177,14 @@ class Dispatcher:
         return await asyncio.to_thread(lambda: self.store.change(request.id, state, why=why, since=since))
 
 
-def _job(request: Request) -> Job:
+def asked_of(request: Request) -> Asked:
+    """What the request's job is told."""
     wish = request.wish
-    asked = Asked(
+    return Asked(
         request.slug, request.repository_id, wish.kind, wish.number, wish.text, wish.comment, wish.place, wish.review,
         wish.sha, wish.pull, request.asked_by,
     )  # fmt: skip
-    return Job(request.id, KIND, asked.to_json())
+
+
+def _job(request: Request) -> Job:
+    return Job(request.id, KIND, asked_of(request).to_json())

@@ -23,13 +23,14 @@ from agent.forges.base import Forge, ForgeProblem, Secret
 from agent.limits import Limits
 from agent.runs import home
 from service.bot import texts
+from service.bot.allowed import Allowed
+from service.bot.asking import OURS
 from service.bot.carrying import Carrier
 from service.bot.context import Bot, BotSettings
-from service.bot.ending import Endings
 from service.bot.mirrors import Mirrors
 from service.bot.running import RunSettings
 from service.bot.threads import StoredThreads
-from service.dispatch import Dispatcher
+from service.dispatch import Dispatcher, asked_of
 from service.environment import Environment, SettingsProblem
 from service.retention.prune import daily, kept_for
 from service.settings import database_of, jobs_database, runs_folder
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from agent.forges.github.client import Exchange
 
 _NICE: Final = 10  # runs make way for answers
+_GREETED_AT_ONCE: Final = 4
 _LOG = logging.getLogger(__name__)
 
 
@@ -151,10 +153,10 @@ async def _work(
     async with working(settings.jobs.reveal(), store, bot, at_once=at_once, telemetry=telemetry) as jobs:
         tasks: list[asyncio.Task[object]] = [asyncio.create_task(stopping.wait())]
         if settings.dispatch:
-            per_repository = settings.per_repository
+            per_repository, allowed = settings.per_repository, Allowed(bot.forge)
             dispatcher = Dispatcher(
                 store, jobs, _teller(bot), per_repository=per_repository, telemetry=telemetry,
-                refusal=Endings(bot.forge).refusal,
+                refusal=allowed.refusal, seen=_greeter(bot, allowed),
             )  # fmt: skip
             tasks.append(asyncio.create_task(dispatcher.run()))
         if settings.keep is not None:
@@ -200,7 +202,8 @@ def _telemetry(settings: MetricsSettings, traces: Traces | None) -> Iterator[Wor
 def _teller(bot: Bot) -> Callable[[Request, Request], Awaitable[None]]:
     async def tell(ended: Request, by: Request) -> None:
         """Below the issue, that its work was stopped."""
-        who = by.asked_by.login if by.asked_by and by.wish.kind is WishKind.STOP else ""
+        person = by.asked_by if by.wish.kind is WishKind.STOP else None
+        who = person.login if person and person.id != OURS else ""  # a token's name is nobody's business
         thread = await bot.threads.get(ended.repository_id, ended.wish.number)
         number, known = (thread.number, thread.status_comment) if thread else (ended.wish.number, None)
         try:
@@ -209,6 +212,21 @@ def _teller(bot: Bot) -> Callable[[Request, Request], Awaitable[None]]:
             _LOG.warning("%s was stopped, and that could not be said: %s", ended.id, problem)
 
     return tell
+
+
+def _greeter(bot: Bot, allowed: Allowed) -> Callable[[Request], Awaitable[None]]:
+    few = asyncio.Semaphore(_GREETED_AT_ONCE)
+
+    async def greet(request: Request) -> None:
+        """The reaction, for a wish that has to wait: at once, and not when it is its turn."""
+        try:
+            async with few:
+                if not await allowed.refusal(request):
+                    await bot.react(await bot.named(asked_of(request)), "eyes")
+        except ForgeProblem as problem:
+            _LOG.info("%s waits, and that could not be shown: %s", request.id, problem)
+
+    return greet
 
 
 def main() -> None:

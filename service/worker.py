@@ -15,12 +15,13 @@ from agent.jobs import JobContext, Jobs, open_jobs
 from service.bot.context import Bot
 from service.bot.work import work
 from service.dispatch import KIND
-from service.store import State, Store
+from service.store import State, Store, StoreUnavailable
 from service.telemetry.logs import about
 from service.telemetry.work import WorkTelemetry
 
 APPLICATION = "patchwright-service"
 _FAILED = frozenset({"failed"})
+_TRIES, _PAUSE = 120, 5.0  # ten minutes, as the queue waits for its database
 
 
 @asynccontextmanager
@@ -70,15 +71,27 @@ async def _told(store: Store, bot: Bot, job: JobContext, seen: WorkTelemetry) ->
 async def _recorded(store: Store, bot: Bot, job: JobContext) -> dict[str, Any]:
     """The work of a request, with its state in the database beside. The queue has the last word: see `_reconcile`."""
     key = job.job.id
-    if not await asyncio.to_thread(store.change, key, State.RUNNING):
+    if not await _note(store, key, State.RUNNING):
         return {"end": "cancelled", "why": "it had ended before it was begun"}
     try:
         ended = await work(bot, job)
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
-        await asyncio.to_thread(partial(store.change, key, State.FAILED, why=why))
+        await _note(store, key, State.FAILED, why=why)
         raise
     state = State.FAILED if ended["end"] in _FAILED else State.DONE
     why, run, pull = str(ended.get("why", "")), ended.get("run"), ended.get("pull")
-    await asyncio.to_thread(partial(store.change, key, state, why=why, run=run, pull=pull))
+    await _note(store, key, state, why=why, run=run, pull=pull)
     return ended
+
+
+async def _note(store: Store, key: str, state: State, **more: Any) -> bool:
+    """`Store.change`, which waits for a database that is away: a run isn't lost for want of a line about it."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return await asyncio.to_thread(partial(store.change, key, state, **more))
+        except StoreUnavailable:
+            if not left:
+                raise
+            await asyncio.sleep(_PAUSE)
+    raise AssertionError("unreachable")

@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.forges.base import Forge, ForgeProblem, Pull, Repository, Ticket
 from service.bot import asking
 from service.bot.asking import NotAllowed
+from service.bot.running import run_in
 from service.bot.threads import Asked, Threads
 from service.store import Thread
 from service.webhooks.model import WishKind
@@ -45,7 +46,7 @@ async def admit(forge: Forge, threads: Threads, runs: Path, asked: Asked) -> Adm
     elif not rules.enabled:
         raise NotAllowed("the bot is switched off for this repository", silent=True)
     known = await threads.get(asked.repository_id, asked.number)
-    asked = replace(asked, kind=_meant(asked, known))
+    asked = replace(asked, kind=_meant(asked, known, runs))
     ticket = await forge.ticket(asked.slug, known.number if known else asked.number)
     thread = replace(known, slug=asked.slug) if known else Thread(asked.repository_id, ticket.number, asked.slug)
     if ticket.pull and asked.kind is not WishKind.HELP:
@@ -55,8 +56,11 @@ async def admit(forge: Forge, threads: Threads, runs: Path, asked: Asked) -> Adm
     pull = await _open_pull(forge, asked, thread)
     if asked.kind in (WishKind.FIX, WishKind.RETRY):
         thread = replace(thread, attempt=thread.attempt + 1)
-    folder = runs / f"{asked.repository_id}-{ticket.number}-{thread.attempt}"
-    return Admitted(asked, repository, ticket, thread, folder, pull)
+    return Admitted(asked, repository, ticket, thread, _folder(runs, thread), pull)
+
+
+def _folder(runs: Path, thread: Thread) -> Path:
+    return runs / f"{thread.repository_id}-{thread.number}-{thread.attempt}"
 
 
 async def _name_of(forge: Forge, asked: Asked) -> str:
@@ -68,9 +72,11 @@ async def _name_of(forge: Forge, asked: Asked) -> str:
         raise NotAllowed("the repository is gone, or another one by now", silent=True) from None
 
 
-def _meant(asked: Asked, known: Thread | None) -> WishKind:
-    """Begin what there isn't, go on with what there is."""
+def _meant(asked: Asked, known: Thread | None, runs: Path) -> WishKind:
+    """Begin what there isn't, go on with what there is, also with what was stopped if that is what was said."""
     begun = known is not None and bool(known.run)
+    if asked.kind is WishKind.CONTINUE and known is not None and not begun:
+        begun = run_in(_folder(runs, known)) is not None
     if asked.kind is WishKind.FIX and begun:
         return WishKind.CONTINUE if asked.text.strip() else WishKind.EXPLAIN
     if asked.kind is WishKind.CONTINUE and not begun:

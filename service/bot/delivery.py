@@ -19,6 +19,7 @@ from service.bot.admission import Admitted
 from service.bot.asking import OURS
 from service.bot.context import Bot
 from service.bot.mirrors import take
+from service.bot.quiet import recorded
 from service.bot.running import Ran
 from service.bot.steps import StepProblem, Steps
 from service.bot.story import Story
@@ -106,8 +107,8 @@ async def _commit(bot: Bot, work: Work, story: Story) -> str:
     if work.onto:
         await take(bare, bot.mirrors.path(asked.repository_id), work.onto)
     base = Base(parent, await bot.mirrors.tree_of(asked.repository_id, parent))
-    title = visible(work.admitted.ticket.title).shown
-    message = await commit_message(bare, base, work.ran.tree, title, story.summary, work.ran.run)
+    title = recorded(visible(work.admitted.ticket.title).shown)
+    message = await commit_message(bare, base, work.ran.tree, title, recorded(story.summary), work.ran.run)
     me = await bot.forge.me(asked.slug)
     author = Identity(me.login, bot.forge.address(me))
     account = asked.person is not None and asked.person.id != OURS

@@ -86,12 +86,24 @@ async def go_on(folder: Path, said: FollowUp, settings: RunSettings, *see: Liste
 
 
 def can_go_on(folder: Path, source: str) -> bool:
-    """Whether there is a run to be told more. One that was begun for this very request isn't."""
+    """Whether there is a run to be told more. One that was begun for this very request isn't, nor one that was ended
+    before its model was asked anything."""
     run = run_in(folder)
-    if run is None:
+    if run is None or not any(event.type is EventType.PROMPT for event in read_events(run.events)):
         return False
     started = next(iter(read_events(run.events)))
     return Path(started.data["request"]["issue"]).name != _issue_file(source)
+
+
+def left_by(run: RunFolder) -> str:
+    """The tree that a run left, "" where it was cut off and may have left another than it last said."""
+    tree = ""
+    for event in read_events(run.events):
+        if event.type is EventType.LOOP_ENDED:
+            tree = str(event.data["tree"])
+        elif event.type in (EventType.FOLLOW_UP, EventType.TURN_STARTED):
+            tree = ""
+    return tree
 
 
 def run_in(folder: Path) -> RunFolder | None:

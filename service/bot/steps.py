@@ -13,6 +13,7 @@ from agent.ends import RunProblem
 from agent.forges.base import ForgeProblem
 from agent.git import GitError
 from agent.jobs import JobContext
+from service.store import StoreUnavailable
 
 TRIES = 6
 _FIRST_PAUSE = 5.0  # seconds; doubled each time, unless the forge says how long
@@ -72,5 +73,7 @@ async def _outcome(work: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
         return {"value": await work()}
     except ForgeProblem as problem:
         return {"failed": str(problem), "again": problem.again, "after": problem.after}
+    except StoreUnavailable as problem:
+        return {"failed": str(problem), "again": True, "after": None}
     except (RunProblem, GitError) as problem:
         return {"failed": str(problem), "again": False, "after": None}

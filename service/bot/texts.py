@@ -48,10 +48,6 @@ def working(what: str, links: Links, since: str = "") -> str:
     return f"On it: {what}{more}.{_see(links)}"
 
 
-def waiting(links: Links) -> str:
-    return f"Noted. This waits for its turn.{_see(links)}"
-
-
 def opened(story: Story, pull: int, links: Links) -> str:
     """The status comment after a pull request was opened or updated. Our own #number makes the link."""
     shown = "It was shown to work" if story.verified else "**It was not shown to work**"

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from agent.follow_up import FollowUp
 from agent.forges.base import ForgeProblem
-from agent.jobs import JobContext
+from agent.jobs import JobContext, StepFailed
 from service.bot import delivery, following, running, texts
 from service.bot.admission import Admitted, admit
 from service.bot.asking import NotAllowed
@@ -57,8 +57,10 @@ class _Request:
         status = await steps.value("greet", lambda: self._greet(steps.id, admitted))
         admitted = replace(admitted, thread=replace(admitted.thread, status_comment=status))
         try:
+            if not admitted.follows:  # whoever asks anew after a stop gets a run of their own
+                await steps.do("keep attempt", lambda: self.bot.threads.put(admitted.thread))
             return await self._run(steps, admitted)
-        except StepProblem as problem:
+        except (StepProblem, StepFailed) as problem:
             words = texts.failed(str(problem), self.bot.settings.links(steps.id), again=False)
             await steps.do("tell failure", lambda: self.bot.say(admitted, words))
             return {"end": "failed", "why": str(problem)}
@@ -74,11 +76,18 @@ class _Request:
         return {"admitted": _ADMITTED.dump_python(found, mode="json")}
 
     async def _says_something(self, found: Admitted) -> None:
-        """Raises NotAllowed for a review of which nothing is left without commands: those are requests themselves."""
+        """Raises NotAllowed for a review of which nothing is left without commands: those are requests themselves; and
+        for checks of a commit that isn't the newest any more."""
+        asked, pull = found.asked, found.pull
+        if asked.kind is WishKind.CHECKS_FAILED and pull and not await self._fails(asked.slug, pull.head_sha):
+            raise NotAllowed("no check fails on the newest commit", silent=True)
         if found.asked.kind is not WishKind.REVIEWED or found.pull is None or following.words_of(found.asked):
             return
         if not await delivery.comments_of(self.bot, found.asked, found.pull.number):
             raise NotAllowed("nothing was said in it that isn't a command of its own", silent=True)
+
+    async def _fails(self, slug: str, commit: str) -> bool:
+        return bool(await self.bot.forge.failed_checks(slug, commit))
 
     async def _refuse(self, asked: Asked, why: str) -> None:
         await self.bot.react(asked, "confused")
@@ -91,6 +100,7 @@ class _Request:
             words = texts.help_text(self.bot.settings.name, self.bot.settings.links())
             await self.bot.forge.say(asked.slug, asked.number, words, "help")
             return
+        await self.bot.at_hand(admitted)
         story = self.bot.story(admitted)
         words = texts.explained(story, self.bot.settings.links(story.run)) if story else "Nothing was run here yet."
         await self.bot.forge.say(asked.slug, asked.number, words, f"explain:{asked.comment or 0}")
@@ -162,10 +172,13 @@ class _Request:
         else:
             text = following.asked(asked.person, asked.text)
         run = running.run_in(admitted.folder)
-        if pull is None or run is None or start == admitted.thread.head:
+        if pull is None or run is None:
+            return FollowUp(text, source=job)
+        tree = await self.bot.mirrors.tree_of(asked.repository_id, start)
+        if tree == running.left_by(run):  # by its files: a later attempt that came to nothing left others
             return FollowUp(text, source=job)
         await take(run.repository, self.bot.mirrors.path(asked.repository_id), start)
-        return FollowUp(text, await self.bot.mirrors.tree_of(asked.repository_id, start), source=job)
+        return FollowUp(text, tree, source=job)
 
     async def _issue(self, admitted: Admitted) -> str:
         """The issue as its page shows it, what people said below it, and what was said to us."""

@@ -18,7 +18,7 @@ from service.store.migrations import migrate, version_of
 from service.store.model import ACTIVE, Received, Request, State, Thread, wish_from_json
 from service.store.receiving import ended_by, now, receive
 from service.store.tables import AUDIT, DELIVERIES, REQUESTS, THREADS
-from service.webhooks.model import ENDS_WORK, Delivery, ObjectKey, ObjectKind, WishKind
+from service.webhooks.model import ASKS_FOR_WORK, ENDS_WORK, Delivery, ObjectKey, ObjectKind, WishKind
 from service.webhooks.values import as_text
 
 _R = REQUESTS.c
@@ -89,12 +89,19 @@ class Store:
         """Those that nobody has yet, oldest first."""
         return self._requests(_R.state == State.WAITING, most=most)
 
-    def waiting_for(self, kinds: Collection[WishKind], most: int = 500, each: int = 20) -> list[Request]:
-        """What waits and asks for one of these, oldest first: so many of each repository, for all get their turn."""
-        place = sa.func.row_number().over(partition_by=_R.repository_id, order_by=_R.seq).label("place")
+    def waiting_for(
+        self, kinds: Collection[WishKind], most: int = 500, each: int = 20, each_number: int = 20
+    ) -> list[Request]:
+        """What waits and asks for one of these, oldest first: so many of each repository, and of each issue or pull
+        request in it, for all get their turn."""
         wanted = sa.and_(_R.state == State.WAITING.value, _R.kind.in_([kind.value for kind in kinds]))
-        placed = sa.select(_R.seq, place).where(wanted).subquery()
-        return self._requests(_R.seq.in_(sa.select(placed.c.seq).where(placed.c.place <= each)), most=most)
+        place = sa.func.row_number().over(partition_by=(_R.repository_id, _R.number), order_by=_R.seq)
+        of_number = sa.select(_R.seq, _R.repository_id, place.label("place")).where(wanted).subquery()
+        place = sa.func.row_number().over(partition_by=of_number.c.repository_id, order_by=of_number.c.seq)
+        first = of_number.c.place <= each_number
+        of_repository = sa.select(of_number.c.seq, place.label("place")).where(first).subquery()
+        turn = sa.select(of_repository.c.seq).where(of_repository.c.place <= each)
+        return self._requests(_R.seq.in_(turn), most=most)
 
     def issues_of(self, requests: Sequence[Request]) -> dict[str, tuple[int, int]]:
         """By each request's id, its repository and the issue that it is about: our pull request's is the issue's."""
@@ -156,10 +163,15 @@ class Store:
         return self._requests(_R.repository_id == repository_id, _R.number == number, most=most)
 
     def to_end(self, ending: Request) -> list[Request]:
-        """What a closing or stopping request ends and what goes on still. Others end nothing.
+        """What a closing or stopping request ends and what goes on still; an App that was taken away ends all there.
 
         An issue and our pull request for it are one conversation: only a closed pull request ends just its own.
         """
+        active = _R.state.in_([state.value for state in ACTIVE])
+        if ending.wish.kind is WishKind.REMOVED:
+            gone = [number for number, _ in ending.wish.repositories]
+            ours = sa.and_(_R.repository_id.in_(gone[:_CHUNK]), _R.kind.in_([kind.value for kind in ASKS_FOR_WORK]))
+            return self._requests(ours, active, _R.at <= ending.at, most=1000)
         if ending.wish.kind not in ENDS_WORK:
             return []
         numbers = {ending.wish.number}
@@ -167,7 +179,7 @@ class Store:
         if thread is not None and (ending.wish.kind is WishKind.STOP or thread.number == ending.wish.number):
             numbers |= {thread.number, thread.pull or thread.number}
         which = ended_by(ending.repository_id, numbers, ending.at)
-        return self._requests(which, _R.state.in_([state.value for state in ACTIVE]), most=1000)
+        return self._requests(which, active, most=1000)
 
     def change(
         self,

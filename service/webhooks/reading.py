@@ -154,9 +154,16 @@ def _said(frame: Frame, comment: Value) -> Command | str:
         return "nobody speaks to the bot in it"
     if frame.action == "edited" and asked == command(_before(frame), frame.me.name):
         return _SAME
+    if frame.action == "edited" and not _is_own(frame, comment):
+        return "somebody else edited it, and it is its author's words that would be asked for in their name"
     if frame.action == "edited" and asked.kind is WishKind.HELP:
         return "nobody commands the bot in it"
     return asked
+
+
+def _is_own(frame: Frame, comment: Value) -> bool:
+    author = comment.person("user")
+    return author is not None and frame.sender is not None and author.id == frame.sender.id
 
 
 def _before(frame: Frame) -> str:

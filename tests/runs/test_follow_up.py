@@ -145,13 +145,28 @@ def test_what_cannot_be_said(place: Place, text: str, why: str) -> None:
 
 
 @pytest.mark.heavy
-def test_a_run_that_has_not_ended_is_resumed_first(place: Place) -> None:
-    with served(fixing_turns()) as model:
+def test_a_run_that_was_cut_off_hears_it_and_goes_on(place: Place) -> None:
+    with served([*fixing_turns(), *FURTHER]) as model:
         process = place.start(*place.fix_arguments(model.url))
         assert process.stdout is not None
         next(line for line in process.stdout if '"type":"observation"' in line)
         process.kill()
         process.communicate()
         done = more(place)
-    assert done.code == 6
-    assert "hasn't ended" in done.err
+    assert done.code in (0, 3), done.err  # the script knows nothing of the kill
+    found = events(place)
+    (said,) = [event for event in found if event["type"] == "followed"]
+    assert MORE in said["data"]["text"]
+    assert prompts_of(found)[-1][: len(said["data"]["segments"][-1]["ids"])] != ()
+    assert found[-1]["type"] == "run_ended"
+
+
+@pytest.mark.heavy
+def test_what_is_said_while_the_model_is_away_is_heard_with_what_is_said_next(place: Place) -> None:
+    with served([*fixing_turns(), *FURTHER]) as model:
+        assert place.fix(model.url).code == 0
+        away = more(place, "The first thing.", "--model", "http://127.0.0.1:9", "--model-absence", "0.1")
+        assert away.code not in (0, 6)
+        assert more(place, "The second thing.", "--model", model.url).code == 0
+    (said,) = [event["data"]["text"] for event in events(place) if event["type"] == "followed"]
+    assert "The first thing.\n\nThe second thing." in said

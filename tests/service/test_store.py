@@ -134,6 +134,10 @@ def test_one_repositorys_many_requests_hold_up_no_others(store: Store) -> None:
     take(store, *many, other)
     found = store.waiting_for({WishKind.FIX}, each=3)
     assert [one.wish.number for one in found] == [100, 101, 102, 7]
+    again = [comment(WishKind.CONTINUE, 5, number) for number in range(560000, 560030)]  # all below issue 17
+    take(store, *again, asked(WishKind.CONTINUE, 6, number=18, key=(ObjectKind.ISSUE, 18)))
+    found = store.waiting_for({WishKind.CONTINUE}, each_number=1)
+    assert [one.wish.number for one in found] == [17, 18]
     assert store.waiting_for({WishKind.STOP}) == []
 
 

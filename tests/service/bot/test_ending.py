@@ -13,8 +13,8 @@ pytest.importorskip("dbos", reason="needs the extra `service`")
 
 from agent.forges.base import Person
 from agent.jobs import JobContext, Jobs, open_jobs
+from service.bot.allowed import Allowed
 from service.bot.asking import OURS
-from service.bot.ending import Endings
 from service.dispatch import KIND, Dispatcher
 from service.store import Request, State, Store
 from service.webhooks.model import Delivery, ObjectKey, ObjectKind, Wish, WishKind
@@ -70,17 +70,19 @@ async def noted(ended: Request, by: Request) -> None:
 
 async def test_who_may_stop(scene: Scene, store: Store) -> None:
     mia, stranger = scene.person("mia"), scene.person("stranger")
-    endings = Endings(scene.bot.forge)
+    allowed = Allowed(scene.bot.forge)
     of_uma = request_of(store, wants(WishKind.FIX, scene.person("uma"), scene.repo.id))
 
     def stopped_by(person: Person) -> Request:
         return request_of(store, wants(WishKind.STOP, person, scene.repo.id))
 
-    assert "write permission" in await endings.refusal(stopped_by(stranger), [of_uma])
-    assert await endings.refusal(stopped_by(mia), [of_uma]) == ""
-    assert await endings.refusal(stopped_by(scene.person("uma")), [of_uma]) == "", "who asked for it"
-    assert "write permission" in await endings.refusal(stopped_by(scene.person("uma")), [])
-    assert await endings.refusal(stopped_by(Person(OURS, "api:me")), [of_uma]) == "", "with a token of ours"
+    assert "write permission" in await allowed.refusal(stopped_by(stranger), [of_uma])
+    assert await allowed.refusal(stopped_by(mia), [of_uma]) == ""
+    assert await allowed.refusal(stopped_by(scene.person("uma")), [of_uma]) == "", "who asked for it"
+    of_mia = request_of(store, wants(WishKind.FIX, mia, scene.repo.id))
+    assert "write permission" in await allowed.refusal(stopped_by(scene.person("uma")), [of_uma, of_mia])
+    assert "write permission" in await allowed.refusal(stopped_by(scene.person("uma")), [])
+    assert await allowed.refusal(stopped_by(Person(OURS, "api:me")), [of_uma]) == "", "with a token of ours"
 
 
 async def test_a_stop_by_whoever_may_not_ends_nothing(store: Store, jobs: Jobs) -> None:

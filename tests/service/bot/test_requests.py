@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.forges.base import Place
+from agent.request import Patience
+from service.bot import running
+from service.bot.admission import admit
 from service.webhooks.model import WishKind
-from tests.runs.harness import call, fixing_turns
+from tests.runs.harness import call, fixing_turns, served
 from tests.runs.test_follow_up import FURTHER
 from tests.service.bot.conftest import SLUG, Scene
 
@@ -122,6 +126,50 @@ async def test_commits_of_people_stay_and_are_built_upon(scene: Scene) -> None:
     assert git(scene, "show", f"{branch}:NEWS") == "mean() is right now"
     assert "without values" in git(scene, "show", f"{branch}:calc/ops.py")
     assert first["pull"] == ended["pull"]
+
+
+async def test_a_review_after_an_attempt_that_came_to_nothing_keeps_what_is_there(scene: Scene) -> None:
+    first = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    again = await scene.ask(give_up(), scene.asks(WishKind.RETRY))
+    assert (again["end"], again["run"] != first["run"]) == ("no change", True)
+    review, _ = await scene.forge.review(SLUG, first["pull"], "mia", "", [("calc/ops.py", 2, "Of an empty list?")])
+    place: dict[str, Any] = {"review": review.id, "place": Place.REVIEW, "pull": True}
+    ended = await scene.ask([*give_up(), *FURTHER], scene.asks(WishKind.REVIEWED, number=first["pull"], **place))
+    assert (ended["end"], ended["pull"]) == ("pull request", first["pull"])
+    shown = git(scene, "show", f"patchwright/issue-{scene.number}:calc/ops.py")
+    assert "without values" in shown
+    assert "/ len(values)" in shown
+
+
+async def test_a_review_is_heard_after_one_whose_model_was_away(scene: Scene) -> None:
+    first = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    impatient = replace(scene.bot.settings.run, patience=Patience(absence=0.1))
+    scene.bot = replace(scene.bot, settings=replace(scene.bot.settings, run=impatient))
+    await scene.ask([], scene.asks(WishKind.CONTINUE, "And the docstring."))
+    ended = await scene.ask([*fixing_turns(), *FURTHER], scene.asks(WishKind.CONTINUE, "Please."))
+    assert (ended["end"], ended["run"]) == ("pull request", first["run"])
+
+
+async def test_what_is_asked_after_a_stop_is_asked_anew(scene: Scene) -> None:
+    """It was stopped in mid-run: nothing of it was delivered."""
+    asked = scene.asks(WishKind.FIX, "the old words")
+    admitted = await admit(scene.bot.forge, scene.threads, scene.bot.settings.runs, asked)
+    await scene.threads.put(admitted.thread)
+    bare = await scene.bot.mirrors.bring(SLUG, scene.repo.id, "main")
+    with served(fixing_turns()[:2]) as model:  # and then it has nothing more to say
+        run = replace(scene.bot.settings.run, model=model.url)
+        old = await running.begin(admitted.folder, scene.bot.mirrors.path(scene.repo.id), bare, "old words", run)
+    ended = await scene.ask(fixing_turns(), scene.asks(WishKind.RETRY))
+    assert ended["end"] == "pull request"
+    assert ended["run"] != old.run
+
+
+async def test_words_of_others_do_nothing_in_commits(scene: Scene) -> None:
+    title = "mean() is off [skip ci] closes #1, fixes octo/other#5"
+    number = await scene.forge.open_issue(SLUG, "uma", title, "It gives 2.")
+    ended = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX, number=number))
+    message = git(scene, "log", "-1", "--format=%B", ended["commit"])
+    assert message.startswith("mean() is off (skip ci) closes the text of #1, fixes the text")
 
 
 async def test_what_cannot_be_reproduced_is_said_and_calls_nobody(scene: Scene) -> None:

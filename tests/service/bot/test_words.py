@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.ends import Outcome
 from agent.events import Event, EventType
 from service.bot import texts
-from service.bot.quiet import code, fenced, line, quiet, quoted
+from service.bot.quiet import code, fenced, line, quiet, quoted, recorded
 from service.bot.story import CheckSeen, Story, Used, story_of
 
 NASTY = st.lists(
@@ -19,7 +19,8 @@ NASTY = st.lists(
         st.sampled_from(
             ["@mia", "@octo/team", "#12", "gh-7", "GH-7", "octo/calc#3", "![", "](", "](http://x/y)", "<img src=x>",
              "`", "```", "````", "\n", "\\", "https://github.com/o/r/issues/1", "<!-- patchwright:status -->",
-             "fixes #1", "\u202e", "\x1b[2J", "</details>", "\u200b", " ", "a", "_", "[x]: http://e/"]
+             "fixes #1", "\u202e", "\x1b[2J", "</details>", "\u200b", " ", "a", "_", "[x]: http://e/",
+             "&#64;", "&commat;", "][", "]:", "www."]
         ),
         st.text(max_size=4),
     ),
@@ -29,7 +30,18 @@ NASTY = st.lists(
 
 def does_something(text: str) -> list[str]:
     """What of a prose text the forge would act upon."""
-    patterns = (r"@\w", r"#\d", r"(?i)\bGH-\d", r"(?i)\bhttps?://\S", r"(?<!\\)(?:\\\\)*!\[", r"(?<!\\)(?:\\\\)*<")
+    patterns = (
+        r"&[#\w]",
+        r"\]\[",
+        r"\]:",
+        r"(?i)\bwww\.",
+        r"@\w",
+        r"#\d",
+        r"(?i)\bGH-\d",
+        r"(?i)\bhttps?://\S",
+        r"(?<!\\)(?:\\\\)*!\[",
+        r"(?<!\\)(?:\\\\)*<",
+    )
     hidden = r"[\u200b\u202a-\u202e\u2066-\u2069\ufeff]"
     return [
         found[0] for pattern in (*patterns, r"(?<!\\)(?:\\\\)*\]\(", hidden) for found in re.finditer(pattern, text)
@@ -67,6 +79,20 @@ def test_plain_words_stay_as_they_are() -> None:
     text = "mean() divided by one too many; see calc/ops.py, line 3 (50 % of cases)."
     assert quiet(text) == text
     assert code("pytest -q") == "`pytest -q`"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Closes #1", "Closes the text of #1"), ("resolved: octo/x#12", "resolved: the text of octo/x#12"),
+        ("fixes https://forge.example/o/r/issues/3", "fixes the text of https://forge.example/o/r/issues/3"),
+        ("fix GH-4 [CI skip]", "fix the text of GH-4 (CI skip)"), ("It fixes mean().", "It fixes mean()."),
+        ("a\n\nCo-authored-by: E <e@example.org>", "a\n\n> Co-authored-by: E <e@example.org>"),
+        ("skip-checks: true", "> skip-checks: true"),
+    ],
+)  # fmt: skip
+def test_words_of_others_do_nothing_in_a_commit(said: str, kept: str) -> None:
+    assert recorded(said) == kept
 
 
 SHOWN = CheckSeen("pytest -q", "named in submit", "fixed", 1, 0, "1 failed", "1 passed")

@@ -1,7 +1,8 @@
-"""Who may stop what goes on: whoever may ask for work, and whoever asked for it.
+"""Who may stop what goes on, and who is greeted while their wish waits: known before a job of theirs has begun.
 
 A comment can be written by anybody who may read, so a `stop` is only heeded once the forge has said who its person
-is. Left out: stopping (`service.dispatch`), and closing, which the forge allows or not by itself.
+is. Left out: stopping (`service.dispatch`), work (`service.bot.admission` asks again, when it begins), and closing,
+which the forge allows or not by itself.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ NOBODY: Final = "the account that asked is gone"
 
 
 @dataclass(slots=True)
-class Endings:
-    """Answers by repository and person."""
+class Allowed:
+    """Answers of the forge, by repository and person."""
 
     forge: Forge
     _known: dict[tuple[int, int], tuple[float, str]] = field(default_factory=dict)
 
-    async def refusal(self, request: Request, ends: Sequence[Request]) -> str:
-        """Why the person of a stopping request may not end `ends`; empty where they may. Raises ForgeProblem."""
+    async def refusal(self, request: Request, ends: Sequence[Request] = ()) -> str:
+        """Why the person of a request may not ask here; empty where they may. Raises ForgeProblem.
+
+        `ends`: what a request would stop; whoever asked for all of it may.
+        """
         person = request.asked_by
         if person is None:
             return NOBODY
-        if person.id == OURS or any(one.asked_by is not None and one.asked_by.id == person.id for one in ends):
+        own = bool(ends) and all(one.asked_by is not None and one.asked_by.id == person.id for one in ends)
+        if person.id == OURS or own:
             return ""
         key, now = (request.repository_id, person.id), time.monotonic()
         told, why = self._known.get(key, (-_REMEMBERED, ""))
