@@ -14,6 +14,7 @@ COMMANDS: dict[str, Entry] = {
     "app": ("cli.service_app", "app", "Register the bot as a GitHub App."),
     "backup": ("cli.service_backup", "backup", "Write all that the service knows into one file."),
     "demo": ("cli.service_demo", "demo", "Watch the bot work without GitHub."),
+    "mcp": ("cli.service_mcp", "mcp", "Let an editor have issues solved by a service."),
     "once": ("cli.service_once", "once", "Work on one event in the foreground: for workflows."),
     "prune": ("cli.service_prune", "prune", "Remove what is older than is kept."),
     "restore": ("cli.service_backup", "restore", "Put a backup where there is nothing yet."),
