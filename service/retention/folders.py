@@ -81,11 +81,12 @@ def prune_mirrors(store: Store, mirrors: Path, before: float, *, dry_run: bool =
     for bare in sorted(mirrors.glob("*.git")):
         if not bare.stem.isdigit() or _last_used(bare, ("FETCH_HEAD", "HEAD", "refs", "objects")) >= before:
             continue
+        size = folder_bytes(bare)  # before the transaction, which all who write wait for
         with _held(mirrors / f"{bare.stem}.lock") as mine, writing(store.engine) as connection:
             active = sa.select(_R.seq).where(_R.repository_id == int(bare.stem), _is_active()).limit(1)
             if not mine or connection.execute(active).first() is not None:
                 continue
-            removed.append(Removed("mirrors", bare.name, folder_bytes(bare)))
+            removed.append(Removed("mirrors", bare.name, size))
             if not dry_run:
                 _leave(bare, mirrors)
     if not dry_run:

@@ -44,7 +44,9 @@ def open_engine(url: str) -> sa.Engine:
 def _sqlite(url: sa.URL) -> sa.Engine:
     if not url.database or url.database == ":memory:":
         raise StoreError("requests have to outlive the process: give SQLite a file, sqlite:///PATH")
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    file = Path(url.database)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)  # private issues' words are in it; SQLite gives its other files the same rights
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -280,3 +281,10 @@ def test_a_delivery_keeps_its_place_in_a_failed_transaction(store: Store) -> Non
         store.receive([good, bad])
     assert store.waiting() == []
     assert take(store, good) == [Outcome.NEW]
+
+
+def test_a_database_of_ours_is_nobody_elses_to_read(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "service.sqlite"
+    with closing(Store.open(f"sqlite:///{file}")) as store:
+        take(store, asked(WishKind.FIX, 5))
+        assert {path.stat().st_mode & 0o077 for path in file.parent.iterdir()} == {0}
