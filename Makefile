@@ -25,8 +25,8 @@ test:            ## Lint, types, import rules, and every test that needs no torc
 
 test-all: test   ## The rest: real weights, real model servers, Podman, replays of recorded runs on real projects
 	@scripts/setup.sh test-all
-	$(BIN)/python -m pytest -n $(strip $(WORKERS)) -m "(torch or replay or heavy or evals or postgres or browser) and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -n $(strip $(WORKERS)) -m "$(ENGINES)" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "(torch or replay or heavy or evals or postgres or browser) and not ($(SERVERS) or $(ENGINES))" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "$(ENGINES)" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto -m "sglang" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto -m "llamacpp or vllm" $(PYTEST_ARGS)
 
