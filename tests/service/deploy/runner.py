@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from agent.forges.fake.acts import FakeForge
 
 ROOT = Path(__file__).parent.parent.parent.parent
 _EXPRESSION = re.compile(r"\$\{\{\s*([\w.-]+)\s*\}\}")
@@ -95,3 +100,14 @@ def installed_agent(folder: Path) -> str:
     file.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m cli.main "$@"\n')
     file.chmod(0o755)
     return str(file)
+
+
+async def until(forge: FakeForge, seen: Callable[[], bool], seconds: float = 400) -> None:
+    """Waits for something, and sends failed deliveries again meanwhile: on a busy machine answers come late."""
+    async with asyncio.timeout(seconds):
+        for look in itertools.count(1):
+            if seen():
+                return
+            if look % 50 == 0:
+                forge.redeliver_failed()
+            await asyncio.sleep(0.2)

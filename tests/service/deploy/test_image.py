@@ -26,7 +26,7 @@ from sandbox.images import base_image
 from tests.runs.harness import BUGGY, ISSUE, fixing_turns, served
 from tests.service.bot.conftest import SLUG
 from tests.service.bot.test_process import SECRET, free_port
-from tests.service.deploy.runner import ROOT
+from tests.service.deploy.runner import ROOT, until
 
 pytestmark = [pytest.mark.heavy, pytest.mark.docker, pytest.mark.timeout(1200)]
 _PARTS = ("agent", "cli", "evals", "runtime", "sandbox", "service", "tools", "deploy")
@@ -114,9 +114,7 @@ async def test_the_image_works_as_another_user_on_a_root_that_it_cannot_write(
                 title, _, body = ISSUE.partition("\n\n")
                 number = await forge.open_issue(SLUG, "uma", title, body)
                 await forge.label(SLUG, number, "mia", "patchwright")
-                async with asyncio.timeout(300):
-                    while "See #" not in "".join(note.body for note in forge.repo(SLUG).notes):
-                        await asyncio.sleep(0.5)
+                await until(forge, lambda: "See #" in "".join(note.body for note in forge.repo(SLUG).notes))
                 assert [one.pull.draft for one in forge.repo(SLUG).threads if one.pull] == [True]
                 async with asyncio.timeout(120):
                     while container.attrs["State"]["Health"]["Status"] != "healthy":

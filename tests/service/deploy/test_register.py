@@ -92,7 +92,7 @@ async def twice(client: httpx2.AsyncClient, page: str) -> httpx2.Response:
 @pytest.mark.heavy
 async def test_two_clicks_make_an_app_whose_key_works_and_whose_files_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
-    async with fake_forge(tmp_path / "forge") as forge, httpx2.AsyncClient() as client:
+    async with fake_forge(tmp_path / "forge") as forge, httpx2.AsyncClient(timeout=120) as client:
         await forge.add_repository("octo/calc", {"a.txt": "a"})
         async with registering(*agent(folder, forge.url)) as command:
             back = await twice(client, command.page)
@@ -120,7 +120,7 @@ async def test_two_clicks_make_an_app_whose_key_works_and_whose_files_are_privat
 @pytest.mark.heavy
 async def test_an_answer_to_another_question_is_no_app_and_a_code_holds_once(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
-    async with fake_forge(tmp_path / "forge") as forge, httpx2.AsyncClient() as client:
+    async with fake_forge(tmp_path / "forge") as forge, httpx2.AsyncClient(timeout=120) as client:
         async with registering(*agent(folder, forge.url)) as command:
             here = command.page.rstrip("/")
             assert (await client.get(command.page, headers={"Host": "evil.example"})).status_code == 400
@@ -143,7 +143,7 @@ async def test_an_answer_to_another_question_is_no_app_and_a_code_holds_once(tmp
 @pytest.mark.heavy
 async def test_an_organizations_app_is_asked_for_at_its_own_page(tmp_path: Path) -> None:
     command = agent(tmp_path / "etc", "https://github.example.org", "--organization", "octo")
-    async with httpx2.AsyncClient() as client, registering(*command) as running:
+    async with httpx2.AsyncClient(timeout=120) as client, registering(*command) as running:
         page = await client.get(running.page)
         assert "action='https://github.example.org/organizations/octo/settings/apps/new?state=" in page.text
         assert "form-action https://github.example.org;" in page.headers["content-security-policy"]
