@@ -152,10 +152,14 @@ def test_submitting_is_idempotent_by_its_key(api: Api) -> None:
     assert unknown.status_code == 404
 
 
-def test_cancelling_ends_what_waits(api: Api) -> None:
+def test_cancelling_asks_for_the_end_of_what_waits(api: Api) -> None:
     waiting = api.store.of_thread(REPOSITORY, 1)[0].id
     answer = api.client.post(f"/api/v1/runs/{waiting}/cancel", headers=api.token("runs:write"))
-    assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
+    assert (answer.status_code, answer.json()["id"]) == (202, waiting)
+    (ending,) = [one for one in api.store.of_thread(REPOSITORY, 1) if one.wish.kind is WishKind.STOP]
+    assert ending.asked_by is not None
+    assert ending.asked_by.login == "api:test"
+    assert [one.id for one in api.store.to_end(ending)] == [waiting]  # which the dispatcher does
     assert api.client.post(f"/api/v1/runs/{waiting}/cancel", headers=api.token("runs:read")).status_code == 403
 
 
