@@ -51,6 +51,7 @@ class _Request:
                 await steps.do("refuse", lambda: self._refuse(asked, why))
             return {"end": "refused", "why": why}
         admitted = _ADMITTED.validate_python(found["admitted"])
+        admitted = replace(admitted, folder=self.bot.settings.runs / admitted.folder.name)  # on this machine
         if admitted.asked.kind in (WishKind.HELP, WishKind.EXPLAIN):
             await steps.do("answer", lambda: self._answer(admitted))
             return {"end": "answered"}

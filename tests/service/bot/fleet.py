@@ -21,7 +21,7 @@ from agent.forges.fake.acts import FakeForge
 from agent.forges.fake.core import FakeApp
 
 SECRET = "a-webhook-secret-of-some-length"
-PATIENCE = 240.0  # seconds that anything may take on a machine that has other things to do
+PATIENCE = 600.0  # seconds that anything may take on a machine that has other things to do
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,11 +17,12 @@ from agent.forges.fake.server import fake_forge
 from agent.forges.fake.state import Thread
 from tests.jobs.conftest import Postgres
 from tests.runs.harness import BUGGY, FIX, ISSUE, fixing_turns, served
+from tests.runs.test_follow_up import FURTHER
 from tests.service.bot.conftest import SLUG
 from tests.service.bot.fleet import SECRET, Fleet, Process, cleared, free_port, kinds, until
 from tests.service.conftest import new_database
 
-pytestmark = [pytest.mark.heavy, pytest.mark.postgres, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.heavy, pytest.mark.postgres, pytest.mark.timeout(1800)]
 SLOWLY = {"kind": "slow", "seconds": 30.0, "times": 1}
 
 
@@ -59,7 +61,13 @@ class Machines(Fleet):
     def states(self) -> list[tuple[str, str]]:
         """Of all requests, each with the reason that it has, if any."""
         with psycopg.connect(self.database) as connection:
-            return connection.execute("SELECT state, why FROM requests ORDER BY seq").fetchall()
+            return connection.execute("SELECT state, why FROM requests WHERE number > 0 ORDER BY seq").fetchall()
+
+    def carried(self) -> int:
+        """Bytes of logs that are in the database."""
+        with psycopg.connect(self.database) as connection:
+            rows = connection.execute("SELECT data FROM run_parts WHERE name = 'events.jsonl'").fetchall()
+        return sum(len(zlib.decompress(data)) for (data,) in rows)
 
     def owner(self) -> Process:
         """The worker that has the job."""
@@ -103,7 +111,8 @@ async def machines(folder: Path, database: str, model: str) -> AsyncIterator[tup
         title, _, body = ISSUE.partition("\n\n")
         number = await forge.open_issue(SLUG, "uma", title, body)
         forge.install(app.id, SLUG)
-        fleet = Machines(folder, forge, app, database, model, port)
+        settings = {"PATCHWRIGHT_SWEEP_SECONDS": "0"}  # what was told of before the service was up isn't of interest
+        fleet = Machines(folder, forge, app, database, model, port, settings)
         with cleared(fleet):
             fleet.web()
             await fleet.ready()
@@ -223,3 +232,36 @@ async def test_frozen_after_the_pull_request_and_woken_up_there_is_one_of_each(t
             await woken_up(fleet, struck[0])
             assert struck[0].stop() == 0
             fleet.check_once()
+
+
+async def test_without_a_shared_disk_the_run_goes_on_from_what_the_database_has_of_it(
+    tmp_path: Path, database: str
+) -> None:
+    turns = [*fixing_turns(), *FURTHER]
+    turns[3]["faults"] = [SLOWLY]
+    with served(turns) as model:
+        async with machines(tmp_path, database, model.url) as (fleet, number):
+            fleet.worker("home-1"), fleet.worker("home-2")
+            await fleet.forge.label(SLUG, number, "mia", "patchwright")
+            owner, other, log = await in_mid_run(fleet)
+            await until(lambda: fleet.carried() >= log.stat().st_size, "the log in the database")
+            before = log.read_bytes()
+            owner.kill()
+            await fleet.done()
+            fleet.check_once()
+            (went_on,) = [one for one in fleet.logs() if one != log]
+            assert went_on.parent.name == log.parent.name
+            assert went_on.read_bytes().startswith(before)
+            assert (kinds(went_on).count("run_started"), kinds(went_on).count("turn")) == (1, 6)
+
+            third = fleet.worker("home-3")  # days later, on a machine that knows nothing of it
+            other.kill()
+            (pull,) = fleet.pulls()
+            await fleet.forge.review(SLUG, pull.number, "mia", "", [("calc/ops.py", 2, "What of an empty list?")])
+            await until(lambda: [one for one in fleet.forge.repo(SLUG).remarks if one.in_reply_to], "an answer")
+            assert third.stop() == 0
+            (last,) = (tmp_path / "home-3").rglob("events.jsonl")
+            assert last.read_bytes().startswith(went_on.read_bytes())
+            assert (kinds(last).count("run_started"), kinds(last).count("followed")) == (1, 1)
+            assert fleet.git("rev-list", "--count", "main..patchwright/issue-1") == "2"
+            assert "without values" in fleet.git("show", "patchwright/issue-1:calc/ops.py")
