@@ -48,7 +48,9 @@ def test_the_wheel_runs_by_itself(wheel: Path, tmp_path: Path) -> None:
 def test_core_dependencies_are_light() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert not [name for name in project["dependencies"] if name.startswith(HEAVY)]
-    assert set(project["optional-dependencies"]) == {"embedded", "sglang", "evals", "service", "dev"}
+    assert set(project["optional-dependencies"]) == {
+        "embedded", "sglang", "evals", "service", "telemetry", "mcp", "dev",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [["--help"], ["--version"], ["fix", "--help"], ["runs", "--help"]])
