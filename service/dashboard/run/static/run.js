@@ -45,7 +45,7 @@
     if (focus >= 0) stops(fresh)[focus]?.focus({ preventScroll: true });
     if (window.htmx) window.htmx.process(fresh);
   };
-  const stops = (root) => [...root.querySelectorAll("a[href], button, summary, [tabindex]")];
+  const stops = (root) => [root, ...root.querySelectorAll("*")].filter((one) => one.matches("a[href], button, summary, [tabindex]"));
   const put = ({ id, html, add }) => {
     const fresh = made(html), old = document.getElementById(id);
     if (!fresh) return false;
