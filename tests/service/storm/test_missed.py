@@ -11,7 +11,7 @@ from tests.runs.harness import BUGGY, served
 from tests.service.bot.fleet import SECRET, Fleet, cleared, free_port, until
 from tests.service.storm.weather import SLUG, TURNS, Seen
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
 
 
 async def test_what_came_while_the_service_was_down_is_asked_for_and_done_once(tmp_path: Path) -> None:
