@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runtime.prefix import CacheRules, PrefixModel, PrefixUse, Reason, ServerCache, Strategy, explain
@@ -74,7 +74,10 @@ CHANGES = st.one_of(
 @pytest.mark.parametrize("strategy", KNOWN)
 @settings(deadline=None)
 @given(changes=st.lists(CHANGES, max_size=15))
+@example(changes=[("restart", 0, 0), ("compact", 127, 1), ("turn", 1, 1)])
 def test_every_token_has_one_reason(strategy: Strategy, changes: list[tuple[str, int, int]]) -> None:
+    """A restart shows where something was expected and nothing is there. Until then the server may be another than the
+    model thinks: a prompt of which nothing was to be found tells nothing."""
     run = Run(RULES[strategy])
     run.turn(300, 50)
     lost = 0
@@ -92,7 +95,8 @@ def test_every_token_has_one_reason(strategy: Strategy, changes: list[tuple[str,
         assert (Reason.LOST in use.uncached) <= bool(lost)
         if not lost:
             assert use.cached == use.expected
-        lost = 0 if use.cached == use.expected else lost
+        if use.expected and not use.cached:
+            lost = 0  # seen, and known to be empty from here on
         assert PrefixUse.from_json(use.to_json()) == use
 
 
