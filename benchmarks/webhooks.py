@@ -47,7 +47,8 @@ GOAL_MS = 50.0  # of the 99th percentile, kills left out
 FORGED, REPEATED = 0.05, 0.5
 REPOSITORIES = 50
 CONNECTIONS = 64
-_STORED = "SELECT repository_id, number, kind, object_kind FROM requests WHERE slug <> 'acme/busy'"  # that of the live runs
+# without those of the live runs
+_STORED = "SELECT repository_id, number, kind, object_kind FROM requests WHERE slug <> 'acme/busy'"
 _PLAIN = """
 import os
 from starlette.responses import JSONResponse
