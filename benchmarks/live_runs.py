@@ -73,8 +73,12 @@ def _turns(log: Path) -> int:
 
 
 async def _surroundings(folder: Path, port: int, secret: str, count: int) -> None:
-    """Forge and model until the process is killed; prints the work process's settings as JSON."""
-    script = {"turns": [_TURN], "after": "repeat_last", "token_delay": 0.01}
+    """Forge and model until the process is killed; prints the work process's settings as JSON.
+
+    They stand for other machines, so what they take of this one makes way. A model writes 50 tokens a second.
+    """
+    os.nice(10)
+    script = {"turns": [_TURN], "after": "repeat_last", "token_delay": 0.02}
     async with ScriptedServer(script, record=False) as model, fake_forge(folder / "forge") as forge:
         await forge.add_repository(SLUG, _FILES)
         forge.grant(SLUG, "mia", "maintain")
