@@ -159,6 +159,8 @@ class GuestSandbox:
     ) -> Frame:
         self._digest = None
         await self._open.wait()
+        if self._channel.reason is not None and self._burying is not None:
+            await asyncio.shield(self._burying)  # what it died of is being asked for
         try:
             return await self._channel.call(message, payload, within=within, sink=sink)
         except TimeoutError:

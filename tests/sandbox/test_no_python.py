@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from sandbox import docker as docker_sandbox
 from sandbox.base import CommandEnd, FileKind, FileProblem, ImageProblem
 from sandbox.docker import open_docker
 from sandbox.guest_python import BROUGHT_ARGV, BROUGHT_DIR, OURS, bundle, tree_python, without_loader_settings
 from sandbox.guest_python_make import digest, linked, make
 from sandbox.guest_python_volume import mounted, remove_volumes
+from sandbox.policy import SandboxSpec
 from tests.sandbox import no_python
 from tests.sandbox.kinds import SPEC, need
 
@@ -226,6 +228,26 @@ async def test_where_ours_does_not_run_either(forgotten: None, monkeypatch: pyte
     monkeypatch.setattr("sandbox.docker.BROUGHT_ARGV", ("/no/such/interpreter",))
     with pytest.raises(ImageProblem, match=r"can't run the sandbox's guest.*python3.*no/such.*Add python3"):
         await open_docker(replace(SPEC, image=no_python.without_python()))
+
+
+async def test_a_guest_that_has_ended_before_it_is_spoken_to(forgotten: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine says what it died of, and that decides whether another interpreter is tried."""
+    started = docker_sandbox._started
+
+    async def slowly(machine: docker_sandbox.DockerMachine, spec: SandboxSpec) -> None:
+        await started(machine, spec)
+        await asyncio.sleep(1.0)  # by now its end was heard, mostly; later must do as well
+
+    inspect = docker_sandbox.DockerMachine._inspect
+
+    def later(machine: docker_sandbox.DockerMachine) -> str:
+        time.sleep(3.0)  # an engine that is busy
+        return inspect(machine)
+
+    monkeypatch.setattr(docker_sandbox, "_started", slowly)
+    monkeypatch.setattr(docker_sandbox.DockerMachine, "_inspect", later)
+    async with await open_docker(replace(SPEC, image=no_python.without_python())) as box:
+        assert (await box.run("echo fine")).output == b"fine\n"
 
 
 # ---------------------------------------------------------------- what else an image may lack
