@@ -47,8 +47,8 @@ GOAL_MS = 50.0  # of the 99th percentile, kills left out
 FORGED, REPEATED = 0.05, 0.5
 REPOSITORIES = 50
 CONNECTIONS = 64
-# without those of the live runs
-_STORED = "SELECT repository_id, number, kind, object_kind FROM requests WHERE slug <> 'acme/busy'"
+# without those of the live runs and of their App
+_STORED = "SELECT repository_id, number, kind, object_kind FROM requests WHERE slug NOT IN ('', 'acme/busy')"
 _PLAIN = """
 import os
 from starlette.responses import JSONResponse
