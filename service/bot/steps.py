@@ -36,28 +36,18 @@ class Steps:
 
     async def value(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """The recorded result of `work`, JSON. Raises StepProblem; what may succeed later is tried `TRIES` times."""
-        wait = _FIRST_PAUSE
-        for number in range(1, TRIES + 1):
-            outcome = await self._job.step(name if number == 1 else f"{name}, try {number}", lambda: _outcome(work))
-            if "value" in outcome:
-                return outcome["value"]
-            if not outcome["again"] or number == TRIES:
-                raise StepProblem(outcome["failed"])
-            await self._pause(min(outcome["after"] or wait, _LONGEST_PAUSE))
-            wait *= 2
-        raise AssertionError("unreachable")
+
+        async def once(number: int) -> dict[str, Any]:
+            tried: dict[str, Any] = await self._job.step(
+                name if number == 1 else f"{name}, try {number}", lambda: _outcome(work)
+            )
+            return tried
+
+        return await self._tried(once)
 
     async def anew(self, work: Callable[[], Awaitable[None]]) -> None:
         """`work` for whoever has the job now, unrecorded: what concerns this machine alone. Raises StepProblem."""
-        wait = _FIRST_PAUSE
-        for number in range(1, TRIES + 1):
-            outcome = await _outcome(work)
-            if "value" in outcome:
-                return
-            if not outcome["again"] or number == TRIES:
-                raise StepProblem(outcome["failed"])
-            await self._pause(min(outcome["after"] or wait, _LONGEST_PAUSE))
-            wait *= 2
+        await self._tried(lambda _: _outcome(work))
 
     async def do(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """`work`, whose result is nobody's business. Raises StepProblem."""
@@ -66,6 +56,18 @@ class Steps:
             await work()
 
         await self.value(name, done)
+
+    async def _tried(self, once: Callable[[int], Awaitable[dict[str, Any]]]) -> Any:
+        wait = _FIRST_PAUSE
+        for number in range(1, TRIES + 1):
+            outcome = await once(number)
+            if "value" in outcome:
+                return outcome["value"]
+            if not outcome["again"] or number == TRIES:
+                raise StepProblem(outcome["failed"])
+            await self._pause(min(outcome["after"] or wait, _LONGEST_PAUSE))
+            wait *= 2
+        raise AssertionError("unreachable")
 
 
 async def _outcome(work: Callable[[], Awaitable[Any]]) -> dict[str, Any]:

@@ -228,7 +228,7 @@ def test_reading_a_body_takes_time_in_proportion_to_it(piece: str) -> None:
     text = (piece * 65_536)[:65_536]
     began = time.process_time()
     command(text, "patchwright")
-    assert time.process_time() - began < 20.0  # in proportion to its square it would be minutes
+    assert time.process_time() - began < 1.0
 
 
 # -- anything at all

@@ -14,10 +14,11 @@ from agent.forges.base import Place
 from agent.request import Patience
 from service.bot import running
 from service.bot.admission import admit
+from service.store import StoreUnavailable, Thread
 from service.webhooks.model import WishKind
 from tests.runs.harness import call, fixing_turns, served
 from tests.runs.test_follow_up import FURTHER
-from tests.service.bot.conftest import SLUG, Scene
+from tests.service.bot.conftest import SLUG, Remembered, Scene
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(120)]
 
@@ -162,6 +163,25 @@ async def test_what_is_asked_after_a_stop_is_asked_anew(scene: Scene) -> None:
     ended = await scene.ask(fixing_turns(), scene.asks(WishKind.RETRY))
     assert ended["end"] == "pull request"
     assert ended["run"] != old.run
+
+
+class Away(Remembered):
+    """A database that doesn't answer once, when a run is to be kept."""
+
+    away = 1
+
+    async def put(self, thread: Thread) -> None:
+        if thread.run and self.away:
+            self.away -= 1
+            raise StoreUnavailable("the database doesn't answer")
+        await super().put(thread)
+
+
+async def test_a_database_that_is_away_for_a_moment_loses_no_run(scene: Scene) -> None:
+    threads = Away()
+    scene.bot = replace(scene.bot, threads=threads)
+    ended = await scene.ask(fixing_turns(), scene.asks(WishKind.FIX))
+    assert (ended["end"], threads.away) == ("pull request", 0)
 
 
 async def test_words_of_others_do_nothing_in_commits(scene: Scene) -> None:
